@@ -1,0 +1,1 @@
+"""Inference without HTTP: loading, planning, coalescing and running Keras models."""

@@ -1,0 +1,45 @@
+"""Domain errors, raised by everything below HTTP.
+
+They carry facts (which field, what was expected, how long to wait) and no status code: `serve_app.errors`
+holds the one table that maps each class to a protocol's status.
+"""
+
+
+class SoloError(Exception):
+    """Base of every error that keras-solo raises on purpose; its text is meant for the user."""
+
+
+class ConfigError(SoloError):
+    """The serve config or a command's arguments are wrong; the text names the key and what was expected."""
+
+
+class LoadError(SoloError):
+    """The model could not be loaded, verified or placed; the text says what to do about it."""
+
+
+class InvalidInput(SoloError):
+    """A request's data does not fit the model or its protocol; the text names the field and the expectation."""
+
+
+class UnknownModel(SoloError):
+    """No such model or model version is deployed here."""
+
+
+class NotReady(SoloError):
+    """The model is known but cannot answer yet, or no longer."""
+
+
+class Overloaded(SoloError):
+    """The queue is full; `retry_after_s` is when a place should be free by the measured drain rate."""
+
+    def __init__(self, text: str, retry_after_s: float) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(SoloError):
+    """The request's deadline passed while it waited, or could not be met by the plan's measured times."""
+
+
+class PredictionFailed(SoloError):
+    """The model itself failed on this input; nothing of the request reached an answer."""

@@ -1,0 +1,31 @@
+"""A loaded model, independent of the file format it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from deployments.tensors import Arrays, Signature
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model on its device, with one uniform way to call it.
+
+    `call` takes one tensor per input, each `[batch, ...]` in the signature's order, and returns one tensor per
+    output in the signature's order: it is `model(x, training=False)` for a Keras model and the serving
+    signature for a SavedModel. It may be called eagerly (the reference that every candidate is verified
+    against) and inside a `tf.function` (to trace it).
+    """
+
+    signature: Signature
+    call: Callable[..., tuple[Any, ...]]
+    variables: tuple[Any, ...]
+    """The `tf.Variable`s that `call` reads, so that they stay alive and can be counted."""
+    predict: Callable[[Arrays], Arrays] | None
+    """What a user would otherwise call (`model.predict`), for comparison only; None where there is none."""
+    fingerprint: str
+    """A hash of the model's content (weights and architecture), hex; the plan cache's key."""
+    source: str
+    """Where it came from, as the user wrote it."""

@@ -1,0 +1,119 @@
+"""Names, dtypes and shapes of a model's inputs and outputs, and the check of a request against them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from deployments.errors import InvalidInput
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Arrays = tuple[Array, ...]
+Shape = tuple[int | None, ...]
+
+STRING = np.dtype(object)
+"""The dtype of string tensors: arrays of Python `bytes`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One named tensor.
+
+    `shape` includes the batch axis at position 0, `None` there for any number of rows; a `None` further in is
+    a dynamic inner axis (sequence length, image size). Strings have dtype `STRING`.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: Shape
+
+    @property
+    def row_shape(self) -> Shape:
+        """The shape of one row: without the batch axis."""
+        return self.shape[1:]
+
+    def check(self, array: Array) -> None:
+        """Raise `InvalidInput`, naming this tensor, unless `array` has its dtype, rank and fixed axes."""
+        if array.dtype != self.dtype:
+            raise InvalidInput(
+                f"input '{self.name}': expected dtype {dtype_name(self.dtype)}, got {dtype_name(array.dtype)}"
+            )
+        if array.ndim != len(self.shape):
+            raise InvalidInput(
+                f"input '{self.name}': expected {len(self.shape)} axes {shape_text(self.shape)} "
+                f"(the first is the batch), got {array.ndim} axes {shape_text(array.shape)}"
+            )
+        for want, got in zip(self.shape, array.shape, strict=True):
+            if got == 0 or (want is not None and want != got):
+                raise InvalidInput(
+                    f"input '{self.name}': expected shape {shape_text(self.shape)}, got {shape_text(array.shape)}"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A request's checked inputs: `count` rows of every input, in the signature's order.
+
+    `arrays` are `[rows, ...]` each and may be views of the request's body. Requests of one `group` have the
+    same inner shapes, so they may share a batch.
+    """
+
+    arrays: Arrays
+    count: int
+    group: Hashable = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A model's inputs and outputs, in the model's own order."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    is_static: bool = field(init=False)
+    """Whether no input has a dynamic inner axis, so that all requests share one group."""
+
+    def __post_init__(self) -> None:
+        """Derive `is_static`."""
+        static = all(axis is not None for spec in self.inputs for axis in spec.row_shape)
+        object.__setattr__(self, "is_static", static)
+
+    def check(self, inputs: Mapping[str, Array]) -> Rows:
+        """Return the request's rows, arrays in this signature's order and uncopied.
+
+        Raises `InvalidInput` naming the first input that is missing, unknown, or of the wrong dtype, shape or
+        number of rows.
+        """
+        arrays = []
+        for spec in self.inputs:
+            array = inputs.get(spec.name)
+            if array is None:
+                raise InvalidInput(f"input '{spec.name}' is missing; expected {self._input_names()}")
+            spec.check(array)
+            arrays.append(array)
+        if len(inputs) != len(arrays):
+            unknown = next(name for name in inputs if all(name != spec.name for spec in self.inputs))
+            raise InvalidInput(f"unknown input '{unknown}'; expected {self._input_names()}")
+        count = len(arrays[0])
+        for spec, array in zip(self.inputs, arrays, strict=True):
+            if len(array) != count:
+                raise InvalidInput(
+                    f"input '{spec.name}': expected {count} rows like input '{self.inputs[0].name}', got {len(array)}"
+                )
+        group = () if self.is_static else tuple(array.shape[1:] for array in arrays)
+        return Rows(tuple(arrays), count, group)
+
+    def _input_names(self) -> str:
+        return ", ".join(f"'{spec.name}'" for spec in self.inputs)
+
+
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """Return a dtype's name for messages: `float32`, and `string` for `STRING`."""
+    return "string" if dtype == STRING else dtype.name
+
+
+def shape_text(shape: Shape) -> str:
+    """Return a shape for messages and metadata order: `[-1, 28, 28, 1]`, dynamic axes as -1."""
+    return str([-1 if axis is None else axis for axis in shape])

@@ -1,0 +1,1 @@
+"""HTTP, configuration and composition of keras-solo on Ray Serve."""
