@@ -1,0 +1,1 @@
+"""The ways of executing a prediction: one per file, each a `Candidate`."""
