@@ -17,7 +17,7 @@ from deployments.tensors import Array, Arrays, Signature, TensorSpec
 from serve_app.protocols import json_tensors
 
 SIGNATURE_NAME = "serving_default"
-"""The one signature that a Keras model has; what `model.export` calls it."""
+"""The one signature that a Keras model has, as `model.export` names it; a SavedModel may have another."""
 
 _NEITHER = "Missing 'inputs' or 'instances' key"
 
@@ -30,7 +30,7 @@ class TfRequest:
     is_row_form: bool
 
 
-def decode_predict(body: bytes, signature: Signature) -> TfRequest:
+def decode_predict(body: bytes, signature: Signature, signature_name: str = SIGNATURE_NAME) -> TfRequest:
     """Return the request in `body`, arrays in the signature's dtypes.
 
     Row form (`instances`): a list with one value, or one object of named values, per row. Columnar form
@@ -40,7 +40,7 @@ def decode_predict(body: bytes, signature: Signature) -> TfRequest:
     document = json_tensors.parse(body)
     if not isinstance(document, dict):
         raise InvalidInput(f"expected a JSON object with 'inputs' or 'instances', got {type(document).__name__}")
-    _check_signature_name(document.get("signature_name", ""))
+    _check_signature_name(document.get("signature_name", ""), signature_name)
     is_row_form = "instances" in document
     if is_row_form == ("inputs" in document):
         raise InvalidInput(_NEITHER)
@@ -71,15 +71,10 @@ def encode_predict(request: TfRequest, signature: Signature, outputs: Arrays) ->
     return b'{"predictions":[%b]}' % b",".join(rows)
 
 
-def error_body(text: str) -> bytes:
-    """Return TF Serving's error form."""
-    return orjson.dumps({"error": text})
-
-
-def _check_signature_name(name: Any) -> None:
+def _check_signature_name(name: Any, known: str) -> None:
     if not isinstance(name, str):
         raise InvalidInput("'signature_name' key must be a string value.")
-    if name not in ("", SIGNATURE_NAME):
+    if name not in ("", known):
         raise InvalidInput(f'Serving signature name: "{name}" not found in signature def')
 
 

@@ -24,10 +24,10 @@ def status(version: str) -> bytes:
     )
 
 
-def metadata(name: str, version: str, signature: Signature) -> bytes:
+def metadata(name: str, version: str, signature: Signature, signature_name: str = SIGNATURE_NAME) -> bytes:
     """Return the answer to `GET /v1/models/NAME/metadata`: the model's spec and its one signature."""
     method = {
-        "inputs": {spec.name: _tensor_info(spec, SIGNATURE_NAME) for spec in signature.inputs},
+        "inputs": {spec.name: _tensor_info(spec, signature_name) for spec in signature.inputs},
         "outputs": {spec.name: _tensor_info(spec, "StatefulPartitionedCall") for spec in signature.outputs},
         "method_name": "tensorflow/serving/predict",
     }
@@ -35,7 +35,7 @@ def metadata(name: str, version: str, signature: Signature) -> bytes:
         {
             "model_spec": {"name": name, "signature_name": "", "version": version},
             # Twice on purpose: a map of metadata by kind, whose one kind is a message with a map of signatures.
-            "metadata": {"signature_def": {"signature_def": {SIGNATURE_NAME: method}}},
+            "metadata": {"signature_def": {"signature_def": {signature_name: method}}},
         }
     )
 
