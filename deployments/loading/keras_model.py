@@ -1,0 +1,182 @@
+"""A Keras model in memory as a `LoadedModel`: names, shapes and one flat way to call it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from deployments.errors import LoadError
+from deployments.loading import fingerprint, names, specs
+from deployments.model import LoadedModel
+from deployments.tensors import STRING, Arrays, Signature, TensorSpec
+
+HOW_TO_FIX_SUBCLASS = (
+    "Wrap it in a functional model and save that:\n"
+    "    inputs = keras.Input(shape=(…), dtype=…)\n"
+    "    keras.Model(inputs, model(inputs)).save('served.keras')"
+)
+
+
+@dataclass(frozen=True)
+class Calling:
+    """How the model wants its inputs: `structure` has one `KerasTensor` per leaf."""
+
+    structure: Any
+    leaf_names: tuple[str, ...]
+    as_keywords: bool = False
+
+    def pack(self, tensors: tuple[Any, ...]) -> Any:
+        """Return the flat tensors in the model's own structure."""
+        return keras.tree.pack_sequence_as(self.structure, tensors)
+
+    def run(self, model: Any, tensors: tuple[Any, ...]) -> Any:
+        """Return the model's outputs, in its own structure, in inference mode."""
+        packed = self.pack(tensors)
+        if self.as_keywords:
+            return model(**packed, training=False)
+        return model(packed, training=False)
+
+
+def from_keras(model: Any, source: str = "memory") -> LoadedModel:
+    """Return a `keras.Model` with known input shapes as a `LoadedModel`.
+
+    Nested inputs and outputs are flattened in `keras.tree`'s order (dictionaries by sorted key). Raises
+    `LoadError` for a model whose inputs are unknown, sparse, ragged or without a batch axis.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise LoadError(f"Keras runs on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow")
+    calling = _calling(model)
+    inputs = _input_specs(calling)
+    outputs = _output_specs(model, calling, inputs)
+    signature = specs.signature(inputs, outputs)
+    return LoadedModel(
+        signature=signature,
+        call=_flat_call(model, calling, signature),
+        variables=tuple(variable.value for variable in model.variables),
+        predict=_flat_predict(model, calling, signature),
+        fingerprint=fingerprint.of_keras(model),
+        source=source,
+    )
+
+
+def _calling(model: Any) -> Calling:
+    """Return how to call the model: by its graph for Functional and Sequential, else by its recorded shapes."""
+    if is_graph(model):
+        structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+        paths, leaves = _leaves(structure)
+        return Calling(structure, names.of_leaves(paths, [_layer_name(leaf) for leaf in leaves]))
+    return _subclass_calling(model)
+
+
+def is_graph(model: Any) -> bool:
+    """Return whether the model has a symbolic graph: Functional, or Sequential that knows its input."""
+    if isinstance(model, keras.Sequential):
+        if not model.built:
+            raise LoadError(f"the Sequential model '{model.name}' has no input shape. Add keras.Input first.")
+        return bool(model.inputs)
+    # `inputs` exists on every model; only a graph's are symbolic tensors with a history.
+    return bool(getattr(model, "inputs", None)) and hasattr(model, "operations")
+
+
+def _subclass_calling(model: Any) -> Calling:
+    """Return how to call a subclassed model, from the shapes that Keras recorded when it was built."""
+    shapes = getattr(model, "_build_shapes_dict", None)
+    if not shapes:
+        raise LoadError(
+            f"the subclassed model '{type(model).__name__}' has no known input shape. {HOW_TO_FIX_SUBCLASS}"
+        )
+    shapes = dict(shapes)
+    as_keywords = len(shapes) > 1
+    structure = _symbolic(shapes if as_keywords else next(iter(shapes.values())), model.input_dtype)
+    paths, leaves = _leaves(structure)
+    numbered = [f"input_{i + 1}" if len(leaves) > 1 else "input" for i in range(len(leaves))]
+    return Calling(structure, names.of_leaves(paths, numbered), as_keywords)
+
+
+def _symbolic(shapes: Any, dtype: str) -> Any:
+    """Return a `KerasTensor` per shape in the structure; the recorded batch size is the training run's, so open."""
+    if isinstance(shapes, dict):
+        return {key: _symbolic(value, dtype) for key, value in shapes.items()}
+    if all(axis is None or isinstance(axis, int) for axis in shapes):
+        return keras.KerasTensor((None, *shapes[1:]) if shapes else (), dtype=dtype)
+    return [_symbolic(value, dtype) for value in shapes]
+
+
+def _input_specs(calling: Calling) -> list[TensorSpec]:
+    inputs = []
+    for name, leaf in zip(calling.leaf_names, keras.tree.flatten(calling.structure), strict=True):
+        if leaf.sparse or getattr(leaf, "ragged", False):
+            raise LoadError(f"input '{name}' is sparse or ragged; only dense inputs can be served")
+        inputs.append(specs.input_spec(name, leaf.dtype, leaf.shape))
+    return inputs
+
+
+def _output_specs(model: Any, calling: Calling, inputs: list[TensorSpec]) -> list[TensorSpec]:
+    """Return the outputs' specs, from the graph where there is one, else by tracing once."""
+    if is_graph(model):
+        structure = model.outputs if isinstance(model, keras.Sequential) else model.output
+        paths, leaves = _leaves(structure)
+        leaf_names = names.of_leaves(paths, [_layer_name(leaf) for leaf in leaves])
+    else:
+        paths, leaves = _leaves(_traced_outputs(model, calling, inputs))
+        numbered = [f"output_{i + 1}" if len(leaves) > 1 else "output" for i in range(len(leaves))]
+        leaf_names = names.of_leaves(paths, numbered)
+    return [specs.output_spec(name, leaf.dtype, leaf.shape) for name, leaf in zip(leaf_names, leaves, strict=True)]
+
+
+def _traced_outputs(model: Any, calling: Calling, inputs: list[TensorSpec]) -> Any:
+    """Return the symbolic outputs of one trace; a model that will not take its recorded inputs fails here."""
+    traced = tf.function(lambda *tensors: calling.run(model, tensors))
+    try:
+        return traced.get_concrete_function(*specs.tensorflow_specs(inputs)).structured_outputs
+    except Exception as error:
+        shown = ", ".join(f"{spec.dtype.name}{list(spec.shape)}" for spec in inputs)
+        reason = str(error).strip().splitlines()[-1]
+        raise LoadError(
+            f"the subclassed model '{type(model).__name__}' cannot be called with {shown}: {reason}\n"
+            f"{HOW_TO_FIX_SUBCLASS}"
+        ) from error
+
+
+def _flat_call(model: Any, calling: Calling, signature: Signature) -> Callable[..., tuple[Any, ...]]:
+    in_dtypes = tuple(specs.tensorflow_dtype(spec) for spec in signature.inputs)
+    out_dtypes = tuple(specs.tensorflow_dtype(spec) for spec in signature.outputs)
+
+    def call(*tensors: Any) -> tuple[Any, ...]:
+        converted = tuple(tf.convert_to_tensor(t, dtype) for t, dtype in zip(tensors, in_dtypes, strict=True))
+        outputs = keras.tree.flatten(calling.run(model, converted))
+        # Under a mixed policy the layers answer in half precision; the signature keeps the declared dtype.
+        return tuple(tf.cast(out, dtype) for out, dtype in zip(outputs, out_dtypes, strict=True))
+
+    return call
+
+
+def _flat_predict(model: Any, calling: Calling, signature: Signature) -> Callable[[Arrays], Arrays] | None:
+    if calling.as_keywords:
+        # `model.predict` passes one positional argument only.
+        return None
+
+    def predict(arrays: Arrays) -> Arrays:
+        # Keras 3.15's array adapter refuses object arrays, so strings go in as tensors.
+        fed = tuple(tf.constant(array) if array.dtype == STRING else array for array in arrays)
+        outputs = keras.tree.flatten(model.predict(calling.pack(fed), verbose=0))
+        return tuple(
+            np.asarray(out).astype(spec.dtype, copy=False) for out, spec in zip(outputs, signature.outputs, strict=True)
+        )
+
+    return predict
+
+
+def _leaves(structure: Any) -> tuple[list[tuple[Any, ...]], list[Any]]:
+    flat = keras.tree.flatten_with_path(structure)
+    return [tuple(path) for path, _ in flat], [leaf for _, leaf in flat]
+
+
+def _layer_name(tensor: Any) -> str:
+    """Return the name of the layer that makes a `KerasTensor`; its own is a counter (`keras_tensor_7`)."""
+    return str(tensor._keras_history.operation.name)

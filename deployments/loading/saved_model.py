@@ -1,0 +1,122 @@
+"""Reads TensorFlow SavedModels through one of their signatures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from deployments.errors import LoadError
+from deployments.loading import fingerprint, names, serving_graph, specs
+from deployments.loading.source import Source
+from deployments.model import LoadedModel
+from deployments.tensors import Signature, TensorSpec
+
+INIT_SIGNATURE = "__saved_model_init_op"
+"""Written by TensorFlow itself; runs the tables' initialisers and is no one's prediction."""
+
+
+def is_saved_model(path: Path) -> bool:
+    """Return whether `path` is a folder that holds a SavedModel."""
+    return (path / "saved_model.pb").is_file() or (path / "saved_model.pbtxt").is_file()
+
+
+def load(path: Path, source: Source) -> LoadedModel:
+    """Return the SavedModel's signature as a `LoadedModel`; raises `LoadError`.
+
+    A SavedModel holds Python objects beside its graph. Those of an older Keras may no longer load (an optimizer
+    whose class is gone is enough), and prediction needs none of them: then graph, variables and signature are
+    loaded alone, as TensorFlow Serving does.
+    """
+    try:
+        root = tf.saved_model.load(str(path))
+    except Exception as error:
+        return _from_graph(path, source, error)
+    function = root.signatures.get(source.signature_name)
+    if function is None:
+        raise missing_signature(source, root.signatures)
+    return _from_objects(path, source, root, function)
+
+
+def missing_signature(source: Source, present: Iterable[str]) -> LoadError:
+    """Return the error that names the signatures that are there."""
+    listed = ", ".join(f"'{name}'" for name in sorted(present) if name != INIT_SIGNATURE) or "none"
+    return LoadError(f"'{source.uri}' has no signature '{source.signature_name}'; it has {listed}")
+
+
+def _from_objects(path: Path, source: Source, root: Any, function: Any) -> LoadedModel:
+    inputs = _by_name(function.structured_input_signature[1], specs.input_spec)
+    call = _keyword_call(
+        function, [spec.name for spec in inputs], sorted(function.structured_outputs, key=names.natural)
+    )
+    outputs = _known_outputs(function.structured_outputs, call, inputs)
+    # The root owns variables and tables; a function alone would not keep them alive.
+    call.root = root  # type: ignore[attr-defined]
+    return _model(path, source, specs.signature(inputs, outputs), call, tuple(function.variables))
+
+
+def _from_graph(path: Path, source: Source, cause: Exception) -> LoadedModel:
+    try:
+        graph = serving_graph.read(path)
+        definition = graph.signatures.get(source.signature_name)
+        if definition is None:
+            raise missing_signature(source, graph.signatures)
+        loaded = serving_graph.function(graph, definition)
+    except LoadError:
+        raise
+    except Exception as error:
+        first = str(cause).strip().splitlines()[0][:300] if str(cause).strip() else type(cause).__name__
+        raise LoadError(
+            f"'{source.uri}' is not a SavedModel that TensorFlow {tf.__version__} can read, neither its objects nor "
+            f"its graph: {first}"
+        ) from error
+    inputs = _by_name(loaded.inputs, specs.input_spec)
+    outputs = _known_outputs(loaded.outputs, loaded.call, inputs)
+    return _model(path, source, specs.signature(inputs, outputs), loaded.call, loaded.variables)
+
+
+def _model(
+    path: Path, source: Source, signature: Signature, call: Callable[..., tuple[Any, ...]], variables: tuple[Any, ...]
+) -> LoadedModel:
+    content = f"{fingerprint.of_folder(path)} {source.signature_name}"
+    return LoadedModel(signature, call, variables, None, fingerprint.of_text(content), source.uri)
+
+
+def _keyword_call(function: Any, input_names: list[str], output_names: list[str]) -> Callable[..., tuple[Any, ...]]:
+    def call(*tensors: Any) -> tuple[Any, ...]:
+        outputs = function(**{name: tf.convert_to_tensor(t) for name, t in zip(input_names, tensors, strict=True)})
+        return tuple(outputs[name] for name in output_names)
+
+    return call
+
+
+def _by_name(tensors: Mapping[str, Any], make: Callable[..., TensorSpec]) -> list[TensorSpec]:
+    """Return a spec per named tensor, sorted: a signature is a map, whose order in the file means nothing."""
+    found = []
+    for name in sorted(tensors, key=names.natural):
+        tensor = tensors[name]
+        if not isinstance(tensor, (tf.TensorSpec, tf.Tensor)):
+            raise LoadError(f"'{name}' is a {type(tensor).__name__}; only dense tensors can be served")
+        found.append(make(name, tensor.dtype, None if tensor.shape.rank is None else tensor.shape.as_list()))
+    return found
+
+
+def _known_outputs(
+    outputs: Mapping[str, Any], call: Callable[..., tuple[Any, ...]], inputs: list[TensorSpec]
+) -> list[TensorSpec]:
+    """Return the outputs' specs; where the graph does not know an output's rank, one call on zeros tells it."""
+    if all(tensor.shape.rank is not None for tensor in outputs.values()):
+        return _by_name(outputs, specs.output_spec)
+    tried = call(*(_zeros(spec) for spec in inputs))
+    shown = {}
+    for name, tensor in zip(sorted(outputs, key=names.natural), tried, strict=True):
+        known = outputs[name].shape
+        shape = known if known.rank is not None else tf.TensorShape([None] * tensor.shape.rank)
+        shown[name] = tf.TensorSpec(shape, tensor.dtype)
+    return _by_name(shown, specs.output_spec)
+
+
+def _zeros(spec: TensorSpec) -> Any:
+    return tf.zeros([axis or 1 for axis in spec.shape], specs.tensorflow_dtype(spec))

@@ -1,0 +1,29 @@
+"""Where a model comes from and how it is to be read; imports no TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
+"""What Keras layers compute in; inputs and outputs keep their declared dtypes."""
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+HDF5_SUFFIXES = (".h5", ".hdf5")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model's address and the switches of its loading."""
+
+    uri: str
+    """A path to a `.keras`, `.h5` or `.hdf5` file or a SavedModel folder, or `module:function`."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of a `module:function` factory."""
+    custom_objects: str | None = None
+    """A module whose import registers custom layers; its public Keras classes are passed along as well."""
+    safe_mode: bool = True
+    """Whether to refuse models that carry code of their own (Lambda layers)."""
+    signature_name: str = "serving_default"
+    """Which signature of a SavedModel to serve."""
