@@ -1,0 +1,49 @@
+# What people type and what CI runs. Needs Python 3.10 to 3.13, make and a package index; everything goes to .venv/.
+CONFIG ?= serve_config.yaml
+PORT ?=
+HOST ?=
+PYTHON ?= $(shell for v in 3.12 3.11 3.13 3.10; do command -v python$$v >/dev/null && python$$v -c 'import venv, ensurepip' 2>/dev/null && { echo python$$v; exit; }; done; echo python3)
+# TensorFlow brings CUDA by itself where there is an NVIDIA driver to use it.
+GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu)
+comma := ,
+PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: serve test lint bench constraints clean
+.DEFAULT_GOAL := serve
+
+serve: .venv/.serve
+	@exec .venv/bin/solo serve $(CONFIG) $(if $(PORT),--port $(PORT)) $(if $(HOST),--host $(HOST))
+
+test: .venv/.dev
+	.venv/bin/python -m pytest $(TESTS)
+
+lint: .venv/.dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+bench: .venv/.dev
+	.venv/bin/python -m bench $(ROWS)
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 14) else f"keras-solo needs Python 3.10 to 3.13, but $(PYTHON) is {v[0]}.{v[1]}: set PYTHON=…")'
+	@echo "creating .venv with $$($(PYTHON) --version)"
+	$(PYTHON) -m venv .venv
+
+.venv/.serve: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing keras-solo and what it needs (once, a few minutes)"
+	$(PIP) -e '.$(if $(GPU),[$(GPU)])'
+	@touch $@
+
+.venv/.dev: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing keras-solo and its development tools (once, a few minutes)"
+	$(PIP) -e '.[dev$(if $(GPU),$(comma)$(GPU))]'
+	@touch $@ .venv/.serve
+
+# Pins everything for every supported Python; needs uv.
+constraints:
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.10 \
+	  --no-emit-index-url --no-header --no-annotate -o constraints.txt
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

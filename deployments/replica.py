@@ -1,0 +1,146 @@
+"""A model's replica: loads, plans, answers, and says whether it is well. Knows Ray, but no HTTP.
+
+Life: `__init__` (select the device, load, plan, warm) → `reconfigure` (the knobs of coalescing; Serve calls it
+once before the first request and again on `serve deploy`) → `predict` … Whatever fails before the first request
+fails the replica's start, so that a replica which is ready can answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import ray
+from ray import serve
+
+from deployments.coalescing import CoalesceOptions, SwitchingCoalescer, make_coalescer
+from deployments.errors import ConfigError, LoadError, PredictionFailed
+from deployments.execution import Answer
+from deployments.servable import Servable
+from deployments.tensors import Array
+
+if TYPE_CHECKING:
+    from deployments.loading import Source
+    from deployments.planning.options import PlanOptions
+
+log = logging.getLogger("ray.serve")
+
+
+@dataclass(frozen=True)
+class ReplicaOptions:
+    """Everything that, when it changes, needs a new replica."""
+
+    name: str
+    version: str
+    source: Source
+    plan: PlanOptions
+    """Its device is filled in by the replica."""
+    device: Literal["auto", "gpu", "cpu"] = "auto"
+    gpu_memory_mb: int | None = None
+    tf32: bool = False
+    labels: tuple[str, ...] = ()
+    nonfinite: Literal["pass", "refuse"] = "pass"
+    hang_timeout_s: float = 60.0
+    """A call to the device that takes longer counts as hung."""
+
+
+class ModelReplica:
+    """One resident copy of one model version on one device."""
+
+    def __init__(self, options: ReplicaOptions) -> None:
+        self.options = options
+        self.servable = make_servable(options)
+
+    @property
+    def coalescer(self) -> SwitchingCoalescer:
+        """Who runs with whom, and when."""
+        assert isinstance(self.servable.coalescer, SwitchingCoalescer)
+        return self.servable.coalescer
+
+    async def reconfigure(self, knobs: Mapping[str, Any]) -> None:
+        """Apply the knobs of coalescing without touching the model; raises `ConfigError` for an unknown one."""
+        chosen = coalesce_options(knobs, self.servable.max_batch_size)
+        await self.coalescer.reconfigure(chosen)
+        log.info("model '%s': %s", self.options.name, chosen)
+
+    async def predict(self, inputs: Mapping[str, Array], timeout_s: float | None = None) -> Answer:
+        """Answer a Python handle's call; see `Servable.predict`."""
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        return await self.servable.predict(inputs, deadline_s)
+
+    async def check_health(self) -> None:
+        """Raise where Serve should replace this replica: its device fails every call, or hangs in one."""
+        if not self.coalescer.healthy:
+            raise PredictionFailed(f"the last {self.coalescer.consecutive_failures} predictions failed")
+        if self.coalescer.stuck_s > self.options.hang_timeout_s:
+            raise PredictionFailed(f"a prediction has been running for {self.coalescer.stuck_s:.0f} s")
+
+
+def coalesce_options(knobs: Mapping[str, Any], max_batch_size: int) -> CoalesceOptions:
+    """Return the coalescer's options for `user_config`'s knobs, which carry the names of the model's arguments."""
+    named = {"mode" if knob == "coalesce" else knob: value for knob, value in knobs.items()}
+    known = {field.name for field in dataclasses.fields(CoalesceOptions)} - {"max_batch_size"}
+    if unknown := set(named) - known:
+        raise ConfigError(f"user_config.{min(unknown)}: unknown knob; known: coalesce, {', '.join(sorted(known))}")
+    return CoalesceOptions(max_batch_size=max_batch_size, **named)
+
+
+def make_servable(options: ReplicaOptions) -> Servable:
+    """Load, plan and warm the model; raises `LoadError` with what to do about it."""
+    started_s = time.monotonic()
+    kind = _device_kind(options)
+    _prepare_environment(kind)
+    # Imported here: TensorFlow reads its environment when it is imported, and only replicas may import it.
+    from deployments import device, loading
+    from deployments.plan import make_plan
+
+    chosen = device.select(kind, gpu_memory_mb=options.gpu_memory_mb, tf32=options.tf32)
+    model = loading.load(options.source, options.plan.precision)
+    plan = make_plan(model, _plan_options(options, chosen))
+    log.info("model '%s': %s", options.name, plan.summary())
+    servable = Servable(
+        name=options.name,
+        version=options.version,
+        signature=model.signature,
+        coalescer=make_coalescer(plan, CoalesceOptions(max_batch_size=plan.batch_sizes[-1]), serve.batch),
+        max_batch_size=plan.batch_sizes[-1],
+        labels=options.labels,
+        description={"device": chosen.description, "source": options.source.uri, "fingerprint": model.fingerprint},
+        nonfinite=options.nonfinite,
+        plan_report=plan.report,
+        lengths=plan.lengths,
+    )
+    ready_s = time.monotonic() - started_s
+    log.info("model '%s' version %s: ready in %.1f s", options.name, options.version, ready_s)
+    return servable
+
+
+def _plan_options(options: ReplicaOptions, chosen: Any) -> PlanOptions:
+    precision = "tf32" if options.tf32 and options.plan.precision == "float32" else options.plan.precision
+    return dataclasses.replace(options.plan, device=chosen.tf_name, device_name=chosen.description, precision=precision)
+
+
+def _device_kind(options: ReplicaOptions) -> Literal["gpu", "cpu"]:
+    """Return what was asked for, and for `auto` what Ray reserved for this replica."""
+    reserved = ray.get_runtime_context().get_assigned_resources().get("GPU", 0)
+    if options.device == "gpu" and not reserved:
+        raise LoadError(
+            f"model '{options.name}': device is gpu, but this replica has no GPU reserved; expected num_gpus above 0 "
+            "under ray_actor_options"
+        )
+    if options.device != "auto":
+        return options.device
+    return "gpu" if reserved else "cpu"
+
+
+def _prepare_environment(kind: str) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if kind == "cpu":
+        # Ray no longer masks GPUs from actors with num_gpus=0, and TensorFlow takes all it sees.
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"

@@ -1,0 +1,70 @@
+"""What `solo serve` says once it is ready, read back from the server itself over HTTP."""
+
+from __future__ import annotations
+
+import json
+import math
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+INLINE_VALUES = 32
+"""Up to this many values a curl line can carry the input itself."""
+
+
+def front_door(port: int) -> str:
+    """Say which process accepts connections on `port`: it should be HAProxy."""
+    for connection in psutil.net_connections("tcp"):
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+            name = psutil.Process(connection.pid).name()
+            if "haproxy" in name:
+                return "HAProxy, straight to each model's replica"
+            return f"through {name}, not HAProxy: several times slower; see `solo doctor`"
+    return "nobody seems to listen; see `solo doctor`"
+
+
+def model_lines(base: str, prefix: str) -> list[str]:
+    """Return the lines about one model: what it is, how it runs, and a curl line that works."""
+    about = _get(base + prefix if prefix else f"{base}/v2")
+    plan = _get(f"{base}{prefix}/plan")
+    shapes = ", ".join(f"{t['name']} {t['datatype']} {t['shape']}" for t in about["inputs"])
+    chosen = plan["chosen"].get("1") or next(iter(plan["chosen"].values()))
+    return [
+        f"{about['name']} version {about['versions'][0]}: {shapes} on {plan['device']}, {plan['precision']}",
+        f"  runs as {chosen}{_speed(plan, chosen)}",
+        f"  {curl_line(base + prefix, about)}",
+    ]
+
+
+def _speed(plan: dict[str, Any], chosen: str) -> str:
+    row = next((c for c in plan["candidates"].get("1", []) if c["name"] == chosen and c.get("p50_ms")), None)
+    if row is None:
+        return ""
+    factor = plan.get("factor_over_predict")
+    return f", {row['p50_ms']:.3f} ms" + (f", {factor:,.0f} x faster than model.predict" if factor else "")
+
+
+def curl_line(url: str, about: dict[str, Any]) -> str:
+    """Return a curl command that gets a prediction from the model described by its metadata."""
+    inputs = about["inputs"]
+    if len(inputs) == 1 and len(inputs[0]["shape"]) == 4 and inputs[0]["datatype"] != "BYTES":
+        pictures = sorted(Path("examples", about["name"]).glob("*.png"))
+        picture = next((p for p in pictures if p.stem == "seven"), pictures[0] if pictures else Path("picture.png"))
+        return f"curl --data-binary @{picture} -H 'Content-Type: image/png' {url}/infer"
+    tensors = [_example(tensor) for tensor in inputs]
+    if any(len(tensor["data"]) > INLINE_VALUES for tensor in tensors):
+        return f"curl {url}"
+    return f"curl -d '{json.dumps({'inputs': tensors})}' {url}/infer"
+
+
+def _example(tensor: dict[str, Any]) -> dict[str, Any]:
+    shape = [1 if axis < 0 else axis for axis in tensor["shape"]]
+    value: Any = {"BYTES": "text", "BOOL": True}.get(tensor["datatype"], 0)
+    return {"name": tensor["name"], "datatype": tensor["datatype"], "shape": shape, "data": [value] * math.prod(shape)}
+
+
+def _get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return json.load(answer)

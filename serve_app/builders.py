@@ -1,0 +1,101 @@
+"""`model_app` and `gateway_app`: from the arguments of a serve config to Serve applications.
+
+Their parameter is annotated `dict` on purpose: Serve would validate a pydantic annotation by itself, and answer a
+wrong key with a stack trace instead of one line.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.serve import Application
+
+from deployments.loading import Source
+from deployments.planning.options import PlanOptions
+from deployments.replica import ReplicaOptions
+from serve_app import launcher
+from serve_app.config import KNOBS, GatewayArgs, ModelArgs
+from serve_app.limits import DoorOptions, Limits
+from serve_app.serve_config import check_source
+
+log = logging.getLogger("ray.serve")
+
+
+def model_app(args: dict[str, Any]) -> Application:
+    """Build one model's application; raises `ConfigError` naming the key that is wrong."""
+    with launcher.ends_serve_run():
+        model = ModelArgs.parse(args)
+        check_source(model, "args")
+        return _bind_model(model)
+
+
+def gateway_app(args: dict[str, Any]) -> Application:
+    """Build the gateway's application; raises `ConfigError` naming the key that is wrong."""
+    from serve_app.gateway import Gateway
+
+    with launcher.ends_serve_run():
+        gateway: Any = Gateway  # a Deployment since the decorator, which has no types
+        return gateway.bind(GatewayArgs.parse(args))
+
+
+def _bind_model(model: ModelArgs) -> Application:
+    from serve_app.ingress import KerasReplica
+
+    replica: Any = KerasReplica  # a Deployment since the decorator, which has no types
+    deployment = replica.options(
+        ray_actor_options={"num_gpus": _gpus(model), "num_cpus": 1},
+        user_config={knob: getattr(model, knob) for knob in sorted(KNOBS)},
+    )
+    return deployment.bind(replica_options(model), door_options(model))
+
+
+def replica_options(model: ModelArgs) -> ReplicaOptions:
+    """Return what a replica is made of; the knobs stay out, so that changing one keeps the replicas."""
+    return ReplicaOptions(
+        name=model.name,
+        version=model.version,
+        source=Source(
+            uri=resolve(model.source),
+            arguments=model.source_args,
+            custom_objects=model.custom_objects,
+            safe_mode=model.safe_mode,
+            signature_name=model.signature_name,
+        ),
+        plan=PlanOptions(
+            allowed_batch_sizes=model.batch_sizes,
+            budget_s=model.plan_budget_s,
+            tolerance=model.tolerance,
+            precision=model.precision,
+            allowed_lengths=model.allowed_lengths,
+            padding_value=model.padding_value,
+            cache_dir=None if model.plan_cache is None else Path(model.plan_cache).expanduser(),
+            inline_bound_ms=model.inline_bound_ms,
+        ),
+        device=model.device,
+        gpu_memory_mb=model.gpu_memory_mb,
+        tf32=model.tf32,
+        labels=model.labels,
+        nonfinite=model.nonfinite,
+        hang_timeout_s=model.hang_timeout_s,
+    )
+
+
+def door_options(model: ModelArgs) -> DoorOptions:
+    """Return the settings of the model's HTTP surface."""
+    limits = Limits(max_body_bytes=int(model.max_body_mb * 2**20), server_timing=model.server_timing)
+    return DoorOptions(limits, model.preprocess)
+
+
+def _gpus(model: ModelArgs) -> int:
+    """Return how many GPUs a replica reserves by default; `ray_actor_options` in the YAML win over it."""
+    if model.device == "auto" and not ray.cluster_resources().get("GPU"):
+        log.warning("model '%s': device is auto and the cluster has no GPU: serving on the CPU", model.name)
+        return 0
+    return 0 if model.device == "cpu" else 1
+
+
+def resolve(source: str) -> str:
+    """Return a local source as an absolute path, since replicas may start elsewhere; other sources unchanged."""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.exists() else source

@@ -1,0 +1,92 @@
+"""Which models are deployed, and how they are: the gateway's view of Serve's controller."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MODELS_PREFIX = "/v2/models/"
+MODEL_BUILDER = "serve_app:model_app"
+REFRESH_S = 0.5
+"""How old the view may be; a refresh is one actor call of about 2 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeployedModel:
+    """One model application as Serve's controller reports it."""
+
+    name: str
+    version: str
+    app_name: str
+    route_prefix: str
+    state: str
+    """`READY`, `LOADING`, `UNAVAILABLE` or `UNLOADING`: Triton's repository states."""
+    reason: str
+    replicas: int
+    """Running replicas."""
+
+
+class Directory:
+    """The deployed models by name, refreshed from Serve's controller when older than `REFRESH_S`."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, DeployedModel] = {}
+        self._read_at_s = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def models(self) -> Mapping[str, DeployedModel]:
+        """Return the models by name; keeps the last view while the controller is away."""
+        if time.monotonic() - self._read_at_s > REFRESH_S:
+            async with self._lock:
+                if time.monotonic() - self._read_at_s > REFRESH_S:
+                    self._models = await asyncio.to_thread(read_models)
+                    self._read_at_s = time.monotonic()
+        return self._models
+
+
+def read_models() -> dict[str, DeployedModel]:
+    """Ask Serve's controller for the deployed models, by name."""
+    # The dashboard's REST API answers from the same call; serve.status() leaves out the route prefixes.
+    from ray.serve.context import _get_global_client
+
+    details = _get_global_client().get_serve_details()
+    found = [_model(app) for app in details["applications"].values()]
+    return {model.name: model for model in found if model is not None}
+
+
+def _model(app: Mapping[str, Any]) -> DeployedModel | None:
+    """Return the model that one application serves, or None where it is not ours."""
+    config = app.get("deployed_app_config") or {}
+    args = config.get("args") or {}
+    if config.get("import_path") != MODEL_BUILDER or "name" not in args:
+        return None
+    replicas = sum(
+        replica["state"] == "RUNNING"
+        for deployment in app["deployments"].values()
+        for replica in deployment["replicas"]
+    )
+    state, reason = _state(app["status"], replicas, app.get("message") or "")
+    return DeployedModel(
+        name=str(args["name"]),
+        version=str(args.get("version", "1")),
+        app_name=app["name"],
+        route_prefix=app.get("route_prefix") or config.get("route_prefix") or "/",
+        state=state,
+        reason=reason,
+        replicas=replicas,
+    )
+
+
+def _state(status: str, replicas: int, message: str) -> tuple[str, str]:
+    """Map Serve's application status to Triton's repository state and its reason."""
+    if status == "RUNNING":
+        return "READY", ""
+    if status in {"DEPLOYING", "NOT_STARTED"}:
+        # A rolling update keeps its old replicas answering.
+        return ("READY", "") if replicas else ("LOADING", "the model is loading")
+    if status == "DELETING":
+        return "UNLOADING", "the model is being removed"
+    return ("READY", "") if replicas else ("UNAVAILABLE", message.strip().splitlines()[-1] if message else status)

@@ -1,0 +1,83 @@
+"""The environment variables that make Serve fast and steady: set before Ray is imported, in one place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+
+FAST: Mapping[str, str] = {
+    # HAProxy in front, and the model's own uvicorn behind it: 0.46 ms a request instead of 9.7 (Ray 2.60).
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+    # A replica that dies must not take its requests along: 8 of 25,579 were lost with the default, 0 of 30,598
+    # with these. 503 stays off the list: it would retry deliberate back-pressure.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response junk-response",
+    "RAY_SERVE_HAPROXY_RETRIES": "3",
+    # THROUGHPUT_OPTIMIZED turns this off, and then a handle outside an event loop raises.
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "1",
+    # How long a stopping replica stays reachable while HAProxy learns of it (0.1 s here); 30 makes Ctrl-C wait as long.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+    # A node's usage report is nobody's business, and a name lookup at start-up costs seconds without a network.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+"""What `solo serve` and `make serve` set unless the user has set it; every node needs the same."""
+
+REQUIRED = ("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED", "RAY_SERVE_HAPROXY_RETRY_ON")
+"""Those without which a server still works, but slower or less steadily."""
+
+
+def apply(environ: MutableMapping[str, str] = os.environ) -> Path:
+    """Set what is missing, with HAProxy's files and side ports private to this process.
+
+    Returns the private folder, which the caller removes. Two servers on one machine would otherwise share
+    HAProxy's socket under its default path, and the second would fail to bind its side ports.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="keras-solo-"))
+    threads = max(1, min(4, (os.cpu_count() or 2) // 2))
+    private = {
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(threads),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+    }
+    for name, value in {**FAST, **private}.items():
+        environ.setdefault(name, value)
+    return folder
+
+
+def missing(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Return which of `REQUIRED` this process was started without."""
+    return [name for name in REQUIRED if environ.get(name, "0") in {"", "0"}]
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a TCP port that is free on `host` right now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def is_port_free(host: str, port: int) -> bool:
+    """Return whether a server could listen on `host:port`."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def remove(folder: Path) -> None:
+    """Remove what `apply` made."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,159 @@
+"""The application at `/`: what belongs to the server and to no single model. Imports no TensorFlow.
+
+Models answer under `/v2/models/NAME` themselves; what arrives here under that path is a model that is unknown or
+has no running replica yet. TensorFlow Serving's `/v1/models/NAME…` cannot be routed by prefix (its verb follows
+the name after a colon), so it is passed on to the model's own front door.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+import orjson
+from ray import serve
+
+from deployments.errors import InvalidInput, NotReady, UnknownModel
+from serve_app import lifespan
+from serve_app.bodies import read_body
+from serve_app.config import GatewayArgs
+from serve_app.directory import MODELS_PREFIX, DeployedModel, Directory
+from serve_app.errors import MethodNotAllowed, ModelsAreDeclared, UnknownPath, error_response
+from serve_app.forwarding import Forwarder
+from serve_app.responses import Receive, Response, Scope, Send, json_response
+
+SERVER_NAME = "keras-solo"
+EXTENSIONS = [
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "statistics",
+]
+_REPOSITORY = re.compile(r"^/v2/repository/models/([^/]+)/(load|unload)$")
+_V1_MODEL = re.compile(r"^/v1/models/([^/:]+)")
+
+
+class GatewayRoutes:
+    """ASGI app of the server-wide endpoints, over a `Directory` of models and a `Forwarder` to their doors."""
+
+    def __init__(self, directory: Directory, forwarder: Forwarder, max_body_bytes: int) -> None:
+        self.directory = directory
+        self.forwarder = forwarder
+        self.max_body_bytes = max_body_bytes
+        self.routes: Mapping[str, tuple[str, Callable[[Receive, Mapping[bytes, bytes]], Awaitable[Response]]]] = {
+            "/v2": ("GET", self._metadata),
+            "/v2/health/live": ("GET", self._live),
+            "/v2/health/ready": ("GET", self._ready),
+            "/v2/models/stats": ("GET", self._stats),
+            "/v2/repository/index": ("POST", self._index),
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            await lifespan.answer(receive, send, on_shutdown=self.forwarder.close)
+            return
+        try:
+            response = await self._respond(scope, receive)
+        except Exception as error:
+            response = error_response(error)
+        await response.send(send)
+
+    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+        path = scope["path"].rstrip("/") or "/"
+        if path in self.routes:
+            method, endpoint = self.routes[path]
+            _allow(scope, method)
+            return await endpoint(receive, dict(scope["headers"]))
+        if found := _V1_MODEL.match(path):
+            model = await self._find(found[1])
+            return await self.forwarder.forward(model.route_prefix.rstrip("/") + path, scope, receive)
+        if found := _REPOSITORY.match(path):
+            _allow(scope, "POST")
+            raise ModelsAreDeclared(found[1], found[2])
+        if path.startswith(MODELS_PREFIX):
+            await self._find(path[len(MODELS_PREFIX) :].split("/")[0])
+        raise UnknownPath(f"no endpoint has the path {scope['path']}")
+
+    async def _find(self, name: str) -> DeployedModel:
+        """Return a model that can answer now; raise `UnknownModel` or `NotReady`."""
+        models = await self.directory.models()
+        if name not in models:
+            known = ", ".join(sorted(models)) or "none"
+            raise UnknownModel(f"unknown model '{name}'; deployed: {known}")
+        if models[name].state != "READY":
+            raise NotReady(f"model '{name}' is not ready: {models[name].reason}")
+        return models[name]
+
+    async def _metadata(self, *_: Any) -> Response:
+        return json_response({"name": SERVER_NAME, "version": version("keras-solo"), "extensions": EXTENSIONS})
+
+    async def _live(self, *_: Any) -> Response:
+        return json_response({"live": True, "ready": await self._all_ready()})
+
+    async def _ready(self, *_: Any) -> Response:
+        ready = await self._all_ready()
+        # tritonclient reads only the status, KServe's SDK only the keys.
+        return Response(orjson.dumps({"live": True, "ready": ready}), 200 if ready else 503)
+
+    async def _all_ready(self) -> bool:
+        models = await self.directory.models()
+        return bool(models) and all(model.state == "READY" for model in models.values())
+
+    async def _index(self, receive: Receive, headers: Mapping[bytes, bytes]) -> Response:
+        only_ready = _only_ready(await read_body(receive, headers, self.max_body_bytes))
+        models = sorted((await self.directory.models()).values(), key=lambda model: model.name)
+        return json_response(
+            [
+                {"name": model.name, "version": model.version, "state": model.state, "reason": model.reason}
+                for model in models
+                if model.state == "READY" or not only_ready
+            ]
+        )
+
+    async def _stats(self, *_: Any) -> Response:
+        models = await self.directory.models()
+        doors = [model.route_prefix for model in models.values() if model.state == "READY"]
+        answers = [await self.forwarder.get_json(f"{door.rstrip('/')}/stats") for door in doors]
+        return json_response({"model_stats": [stats for answer in answers for stats in answer["model_stats"]]})
+
+
+def _allow(scope: Scope, method: str) -> None:
+    if scope["method"] != method and not (method == "GET" and scope["method"] == "HEAD"):
+        raise MethodNotAllowed(scope["method"], scope["path"], method)
+
+
+def _only_ready(body: bytes) -> bool:
+    """Return the repository index's only argument, `ready`; an empty body means all models."""
+    if not body.strip():
+        return False
+    try:
+        asked = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"the body is not JSON: {error}") from None
+    if not isinstance(asked, dict) or not isinstance(asked.get("ready", False), bool):
+        raise InvalidInput("ready: expected true or false in a JSON object")
+    return bool(asked.get("ready", False))
+
+
+@serve.deployment(
+    name="Gateway",
+    ray_actor_options={"num_cpus": 0},
+    max_ongoing_requests=4096,
+    max_queued_requests=8192,
+    logging_config={"enable_access_log": False},
+)
+@serve.ingress()
+class Gateway:
+    """The gateway's Serve deployment."""
+
+    def __init__(self, args: GatewayArgs) -> None:
+        self.args = args
+
+    def __serve_build_asgi_app__(self) -> GatewayRoutes:
+        """Return the server-wide routes; Serve calls this after `__init__`."""
+        limit_bytes = int(self.args.max_body_mb * 2**20)
+        return GatewayRoutes(Directory(), Forwarder.to_front_door(limit_bytes), limit_bytes)

@@ -1,0 +1,53 @@
+"""The model's replica as the ASGI ingress of its own application: no hop between HAProxy and the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import serve
+
+from deployments.replica import ModelReplica, ReplicaOptions, log
+from serve_app import environment
+from serve_app.limits import DoorOptions
+from serve_app.routes import ModelRoutes
+
+
+@serve.deployment(
+    name="KerasReplica",
+    ray_actor_options={"num_gpus": 1},
+    # Admission is the coalescer's, in the protocol's own form; Serve's limits stand behind it, far out.
+    max_ongoing_requests=4096,
+    max_queued_requests=8192,
+    # A load that fails once fails again: report it instead of trying for minutes.
+    max_constructor_retry_count=1,
+    health_check_period_s=2,
+    health_check_timeout_s=30,
+    graceful_shutdown_wait_loop_s=0.5,
+    logging_config={"enable_access_log": False},
+)
+@serve.ingress()
+class KerasReplica(ModelReplica):
+    """One resident Keras model that answers HTTP by itself; a Python handle calls `predict` and `describe`."""
+
+    def __init__(self, options: ReplicaOptions, door: DoorOptions) -> None:
+        super().__init__(options)
+        self.door = door
+        if lacking := environment.missing():
+            log.warning(
+                "serving without the fast path, several times slower: %s not set; start with `solo serve` or "
+                "`make serve`, which set them",
+                ", ".join(lacking),
+            )
+
+    def __serve_build_asgi_app__(self) -> ModelRoutes:
+        """Return the routes of this model; Serve calls this after `__init__`."""
+        return ModelRoutes(self.servable, self.door.limits, self.door.preprocess)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a Python handle needs to check a call before it sends it."""
+        return {
+            "name": self.servable.name,
+            "version": self.servable.version,
+            "signature": self.servable.signature,
+            "max_batch_size": self.servable.max_batch_size,
+        }

@@ -1,0 +1,170 @@
+"""`solo serve`: start Ray and Serve for one config, watch it come up, say what it serves, and end it cleanly."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from deployments.errors import ConfigError, LoadError
+from serve_app import environment, serve_config
+from serve_app.serve_config import ServeConfig
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8000
+POLL_S = 0.25
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says over the config; None leaves the config's word."""
+
+    host: str | None = None
+    port: int | None = None
+    address: str = "local"
+    """The Ray cluster: `local` starts one, anything else is joined."""
+    dashboard: bool = True
+    """Ray's dashboard: ten processes, needed by `serve deploy` and `serve status`."""
+
+
+def serve(path: Path, options: Options = Options()) -> None:
+    """Serve the config at `path` until SIGINT or SIGTERM; every process started here is gone afterwards.
+
+    Raises `ConfigError` before anything starts where the config is wrong, and `LoadError` where a model cannot
+    be served; in both cases nothing is left running.
+    """
+    config = serve_config.read(path)
+    raw = _with_address(config.raw, options)
+    http = raw["http_options"]
+    if options.address == "local" and not environment.is_port_free(http["host"], http["port"]):
+        raise ConfigError(f"http_options.port: {http['host']}:{http['port']} is taken; choose another with --port")
+    folder = environment.apply()
+    stop = _stop_event()
+    try:
+        with _cluster(raw, config, options):
+            _wait_until_ready(stop)
+            if not stop.is_set():
+                _announce(config, http)
+            stop.wait()
+            _say("stopping")
+    finally:
+        environment.remove(folder)
+
+
+def _with_address(raw: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """Return the config with the HTTP address filled in: the option's, the config's, or the default."""
+    http = dict(raw.get("http_options") or {})
+    http["host"] = options.host or http.get("host", DEFAULT_HOST)
+    http["port"] = options.port or http.get("port", DEFAULT_PORT)
+    return {**raw, "http_options": http}
+
+
+def _stop_event() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+@contextlib.contextmanager
+def _cluster(raw: Mapping[str, Any], config: ServeConfig, options: Options) -> Iterator[None]:
+    """Start (or join) Ray, deploy `raw`, and on leaving take down what was started."""
+    import ray
+    from ray import serve as ray_serve
+    from ray.serve._private import api
+    from ray.serve.config import gRPCOptions
+    from ray.serve.schema import ServeDeploySchema
+
+    schema = ServeDeploySchema.model_validate(raw)
+    own = {"num_cpus": _logical_cpus(config), "include_dashboard": options.dashboard}
+    own = own if options.address == "local" else {}
+    ray.init(options.address, namespace="serve", log_to_driver=False, logging_level="ERROR", **own)
+    children = _descendants()
+    try:
+        # What the `serve run` command does (ray/serve/scripts.py, 2.60); there is no public call for a whole YAML.
+        client = api.serve_start(
+            http_options=schema.http_options.model_dump(),
+            proxy_location=schema.proxy_location,
+            grpc_options=gRPCOptions(**schema.grpc_options.model_dump()),
+            controller_options=schema.controller_options,
+        )
+        client.deploy_apps(schema, _blocking=False)
+        yield
+    finally:
+        children |= _descendants()
+        with contextlib.suppress(Exception):
+            ray_serve.shutdown()
+        ray.shutdown()
+        _end(children)
+
+
+def _logical_cpus(config: ServeConfig) -> int:
+    """Return Ray's CPU count: the machine's, and at least one for each model, so that none waits for a core."""
+    return max(psutil.cpu_count() or 1, len(config.models) + 1)
+
+
+def _descendants() -> set[psutil.Process]:
+    return set(psutil.Process().children(recursive=True))
+
+
+def _end(processes: set[psutil.Process]) -> None:
+    """End what Ray left behind: HAProxy outlives a killed proxy actor."""
+    _, alive = psutil.wait_procs(list(processes), timeout=2)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, timeout=5)
+
+
+def _wait_until_ready(stop: threading.Event) -> None:
+    """Poll Serve until every application runs; raise `LoadError` with the reason of the first that failed."""
+    from ray import serve as ray_serve
+
+    said: dict[str, str] = {}
+    while not stop.is_set():
+        apps = ray_serve.status().applications
+        for name, app in apps.items():
+            if app.status in {"DEPLOY_FAILED", "UNHEALTHY"}:
+                raise LoadError(f"application '{name}': {_reason(app)}")
+            if said.get(name) != app.status:
+                said[name] = app.status
+                _say(f"{name}: {app.status.lower()}")
+        if apps and all(app.status == "RUNNING" for app in apps.values()):
+            return
+        stop.wait(POLL_S)
+
+
+_RAISED = re.compile(r"(?:[\w.]+Error|[\w.]*(?:Exit|Exception)): ", re.DOTALL)
+
+
+def _reason(app: Any) -> str:
+    """Return the last exception's text out of Serve's report, which carries whole stack traces."""
+    texts = [app.message, *(deployment.message for deployment in app.deployments.values())]
+    text = max((text or "" for text in texts), key=len)
+    found = list(_RAISED.finditer(text))
+    return text[found[-1].end() :].strip() if found else text.strip()
+
+
+def _announce(config: ServeConfig, http: Mapping[str, Any]) -> None:
+    """Print what is served, where, on what device, and a line to try it with."""
+    from serve_app import announcement
+
+    base = f"http://{http['host']}:{http['port']}"
+    door = announcement.front_door(http["port"])
+    _say(f"ready on {base} ({door})")
+    for model in config.models:
+        for line in announcement.model_lines(base, config.prefixes[model.name].rstrip("/")):
+            _say(f"  {line}")
+
+
+def _say(text: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stdout, flush=True)
