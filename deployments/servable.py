@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+import numpy as np
+
+from deployments.errors import InvalidInput, PredictionFailed
 from deployments.execution import Answer
-from deployments.tensors import Array, Rows, Signature
+from deployments.statistics import RunCounters, Statistics
+from deployments.tensors import Array, Arrays, Rows, Signature, TensorSpec
 
 
 class Coalescer(Protocol):
@@ -30,6 +34,18 @@ class Servable:
     labels: tuple[str, ...] = ()
     description: Mapping[str, Any] = field(default_factory=dict)
     """Facts for people and the repository: device, precision, source, fingerprint."""
+    nonfinite: Literal["pass", "refuse"] = "pass"
+    """What becomes of NaN and infinity in inputs and outputs: passed on as they are, or an error."""
+    statistics: Statistics = field(default_factory=Statistics)
+    plan_report: Callable[[], Mapping[str, Any]] | None = None
+    """Returns the plan's table for `GET …/plan`."""
+    is_ready: Callable[[], bool] = lambda: True
+    """Returns whether the model can answer now."""
+
+    @property
+    def run_counters(self) -> RunCounters | None:
+        """The coalescer's counters of runs; None where it keeps none."""
+        return getattr(self.coalescer, "counters", None)
 
     async def predict(self, inputs: Mapping[str, Array], deadline_s: float | None = None) -> Answer:
         """Check `inputs` (name to `[batch, ...]` array) and return their answer.
@@ -37,4 +53,18 @@ class Servable:
         Raises `InvalidInput` before anything is queued, `Overloaded` or `DeadlineExceeded` where admission
         refuses, `PredictionFailed` where the model fails.
         """
-        return await self.coalescer.submit(self.signature.check(inputs), deadline_s)
+        rows = self.signature.check(inputs)
+        if self.nonfinite == "pass":
+            return await self.coalescer.submit(rows, deadline_s)
+        if (spec := _first_nonfinite(self.signature.inputs, rows.arrays)) is not None:
+            raise InvalidInput(f"input '{spec.name}' holds NaN or infinity, which this model refuses")
+        answer = await self.coalescer.submit(rows, deadline_s)
+        if (spec := _first_nonfinite(self.signature.outputs, answer.outputs)) is not None:
+            raise PredictionFailed(f"output '{spec.name}' holds NaN or infinity")
+        return answer
+
+
+def _first_nonfinite(specs: tuple[TensorSpec, ...], arrays: Arrays) -> TensorSpec | None:
+    """Return the first tensor with a NaN or an infinity; kind V is bfloat16."""
+    pairs = zip(specs, arrays, strict=True)
+    return next((spec for spec, array in pairs if array.dtype.kind in "fV" and not np.isfinite(array).all()), None)

@@ -1,0 +1,136 @@
+"""The Open Inference Protocol's JSON tensors: `data` lists to arrays of a declared shape, and back, flat.
+
+No number passes through Python's interpreter loop: `array.array` converts a list in C and refuses other types and
+integers out of range (numpy would read `"1.5"`, `true` and `null` as numbers), 3.3 ms for 150,528 values against
+`numpy.array`'s 5.9 ms (Python 3.11, numpy 2.4). What it does not notice is checked on the whole tensor at once.
+"""
+
+from __future__ import annotations
+
+from array import array
+from itertools import chain
+from math import prod
+from typing import Any
+
+import numpy as np
+import orjson
+
+from deployments.errors import InvalidInput
+from deployments.tensors import Array
+from serve_app.protocols import json_tensors
+from serve_app.protocols.datatypes import Datatype
+
+_SMALL = 1024
+"""Up to here a dot product shows cheaply (0.4 µs against 2.8) that all is finite; beyond, BLAS may start threads."""
+
+
+def decode_data(name: str, datatype: Datatype, shape: list[int], data: Any, text: bytes) -> Array:
+    """Return input `name`'s JSON `data`, row-major, flat or nested as `shape` says, as an array of `shape`.
+
+    `text` is the JSON document that `data` came from: two scans of it at memory speed tell whether booleans or
+    non-finite tokens need looking for. Raises `InvalidInput`.
+    """
+    flat = _flatten(name, shape, data)
+    if datatype.typecode is not None:
+        return _numbers(name, datatype, flat, text).reshape(shape)
+    if datatype.name == "BYTES":
+        return _strings(name, flat).reshape(shape)
+    if datatype.name == "BOOL":
+        return _booleans(name, flat).reshape(shape)
+    raise InvalidInput(f"input '{name}': {datatype.name} has no JSON form; send it as a binary tensor")
+
+
+def encode_data(values: Array) -> bytes:
+    """Return `values` (any shape) as one flat JSON list, row-major.
+
+    NaN and infinities are written as the tokens NaN, Infinity and -Infinity, which Python's `json` and tritonclient
+    read (orjson alone would write null); a stricter client such as KServe's SDK says so, and asks for binary
+    instead. Raises `InvalidInput` for byte strings that are not UTF-8, which JSON cannot hold.
+    """
+    flat = values.reshape(-1)
+    if flat.dtype == object:
+        return _encode_strings(flat)
+    text = orjson.dumps(flat, option=orjson.OPT_SERIALIZE_NUMPY)
+    return json_tensors.encode_values(flat) if b"null" in text else text
+
+
+def _flatten(name: str, shape: list[int], data: Any) -> list[Any]:
+    """Return `data` as a flat list, every level's length checked against `shape`."""
+    if type(data) is not list:
+        raise InvalidInput(f"input '{name}': expected 'data' to be a list")
+    flat: list[Any] = data
+    if flat and type(flat[0]) is list and len(shape) > 1:
+        for depth, axis in enumerate(shape[:-1]):
+            _check_level(name, shape, depth, axis, flat)
+            flat = list(chain.from_iterable(flat))
+    if len(flat) != prod(shape):
+        raise InvalidInput(f"input '{name}': expected {prod(shape)} values for shape {shape}, got {len(flat)}")
+    return flat
+
+
+def _check_level(name: str, shape: list[int], depth: int, axis: int, level: list[Any]) -> None:
+    count, inner = prod(shape[: depth + 1]), shape[depth + 1]
+    if len(level) != count or set(map(type, level)) != {list} or set(map(len, level)) != {inner}:
+        raise InvalidInput(
+            f"input '{name}': expected 'data' flat or nested as shape {shape}; "
+            f"on axis {depth} not all are {axis} lists of {inner}"
+        )
+
+
+def _numbers(name: str, datatype: Datatype, flat: list[Any], text: bytes) -> Array:
+    typecode = datatype.typecode
+    assert typecode is not None  # the caller's branch
+    try:
+        numbers = np.frombuffer(array(typecode, flat), datatype.dtype)
+    except TypeError:
+        stranger = _stranger(flat, typecode)
+        raise InvalidInput(f"input '{name}': expected {datatype.name} values, got {stranger}") from None
+    except OverflowError:
+        raise InvalidInput(f"input '{name}': a value is out of range for {datatype.name}") from None
+    if json_tensors.may_hold_booleans(text) and bool in set(map(type, flat)):
+        raise InvalidInput(f"input '{name}': expected {datatype.name} values, got a boolean")
+    if typecode == "f" and not _all_finite(numbers) and not _has_nonfinite(flat):
+        # C's conversion from double turns 1e39 into infinity without a word.
+        raise InvalidInput(f"input '{name}': a value is out of range for FP32")
+    return numbers
+
+
+def _all_finite(numbers: Array) -> bool:
+    if numbers.size <= _SMALL and np.isfinite(numbers.dot(numbers)):
+        return True
+    return bool(np.isfinite(numbers).all())
+
+
+def _has_nonfinite(flat: list[Any]) -> bool:
+    """Return whether the client itself sent NaN or Infinity, before any conversion."""
+    return not np.isfinite(np.array(flat, np.float64)).all()
+
+
+def _booleans(name: str, flat: list[Any]) -> Array:
+    if flat and set(map(type, flat)) != {bool}:
+        raise InvalidInput(f"input '{name}': expected BOOL values, got {_stranger(flat, '?')}")
+    return np.array(flat, np.bool_)
+
+
+def _strings(name: str, flat: list[Any]) -> Array:
+    try:
+        return np.array(list(map(str.encode, flat)), dtype=object)
+    except (TypeError, UnicodeEncodeError):
+        raise InvalidInput(f"input '{name}': expected BYTES values as JSON strings") from None
+
+
+def _encode_strings(flat: Array) -> bytes:
+    try:
+        return orjson.dumps([item if isinstance(item, str) else bytes(item).decode() for item in flat.tolist()])
+    except UnicodeDecodeError:
+        raise InvalidInput("an output holds bytes that are not UTF-8: ask for it with binary_data") from None
+
+
+_JSON_NAMES = {str: "a string", bool: "a boolean", type(None): "null", list: "a list", dict: "an object"}
+
+
+def _stranger(flat: list[Any], typecode: str) -> str:
+    """Name the first value that does not belong; only after a refusal, so a loop does no harm."""
+    welcome: tuple[type, ...] = {"f": (int, float), "d": (int, float), "?": (bool,)}.get(typecode, (int,))
+    stranger = next((value for value in flat if type(value) not in welcome), None)
+    return _JSON_NAMES.get(type(stranger), f"{stranger}")

@@ -1,0 +1,138 @@
+"""The ASGI app of one model: every path that belongs to it, in one dictionary.
+
+Raw ASGI: Starlette's routing cost 0.05 ms of a 0.46 ms request (2 cores, Ray Serve 2.60 behind HAProxy). Paths are
+matched whole, whatever `root_path` says: Serve passes the full path and the route prefix as `root_path`, and
+Starlette 1.10 answers the bare prefix with a redirect or a 404 then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from deployments.errors import NotReady, UnknownModel
+from deployments.servable import Servable
+from serve_app import lifespan
+from serve_app.bodies import ClientGone, Headers
+from serve_app.codecs import Images, OpenInference, TfServing
+from serve_app.errors import MethodNotAllowed, UnknownPath, error_response
+from serve_app.inference import Inference
+from serve_app.limits import Limits
+from serve_app.preprocess import Preprocess
+from serve_app.protocols import tfserving_metadata, v2_metadata
+from serve_app.responses import Receive, Response, Scope, Send, json_response
+
+Endpoint = Callable[[Headers, Receive], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What one path answers to; GET includes HEAD."""
+
+    method: str
+    endpoint: Endpoint
+
+
+class ModelRoutes:
+    """Answers HTTP for one model version: Open Inference Protocol under `/v2`, TensorFlow Serving's under `/v1`.
+
+    The latter are found at `/v1/models/NAME…` where the app is mounted at `/`, and below its own prefix, where the
+    gateway sends what it gets.
+    """
+
+    def __init__(self, servable: Servable, limits: Limits | None = None, preprocess: Preprocess | None = None) -> None:
+        self.servable = servable
+        self.inference = Inference(servable, limits or Limits())
+        self._open_inference = OpenInference(servable)
+        self._tf_serving = TfServing(servable)
+        self._images = Images(servable, preprocess)
+        self.routes = self._make_routes()
+
+    def _make_routes(self) -> dict[str, Route]:
+        prefix = f"/v2/models/{self.servable.name}"
+        routes: dict[str, Route] = {}
+        for model in (prefix, f"{prefix}/versions/{self.servable.version}"):
+            routes[model] = Route("GET", self._metadata)
+            routes[f"{model}/ready"] = Route("GET", self._ready)
+            routes[f"{model}/infer"] = Route("POST", self._infer)
+            routes[f"{model}/config"] = Route("GET", self._config)
+            routes[f"{model}/stats"] = Route("GET", self._stats)
+            routes[f"{model}/plan"] = Route("GET", self._plan)
+        v1 = f"/v1/models/{self.servable.name}"
+        for model in (
+            v1,
+            f"{v1}/versions/{self.servable.version}",
+            f"{prefix}{v1}",
+            f"{prefix}{v1}/versions/{self.servable.version}",
+        ):
+            routes[model] = Route("GET", self._v1_status)
+            routes[f"{model}/metadata"] = Route("GET", self._v1_metadata)
+            routes[f"{model}:predict"] = Route("POST", self._v1_predict)
+        return routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; the only `except` on its way is here."""
+        if scope["type"] == "lifespan":
+            await lifespan.answer(receive, send)
+            return
+        headers = dict(scope["headers"])
+        try:
+            response = await self._route(scope["method"], scope["path"]).endpoint(headers, receive)
+        except ClientGone:
+            return
+        except Exception as error:
+            response = error_response(error, headers.get(b"x-request-id", b"").decode("latin-1"))
+        await response.send(send)
+
+    def _route(self, method: str, path: str) -> Route:
+        route = self.routes.get(path) or self.routes.get(path.rstrip("/"))
+        if route is None:
+            raise self._not_found(path)
+        if method != route.method and (method, route.method) != ("HEAD", "GET"):
+            raise MethodNotAllowed(method, path, "GET, HEAD" if route.method == "GET" else route.method)
+        return route
+
+    def _not_found(self, path: str) -> Exception:
+        """Return why no route has `path`: another model, another version, or no such endpoint."""
+        name, version = self.servable.name, self.servable.version
+        parts = path.split("/")
+        if parts[2:3] == ["models"] and len(parts) > 3:
+            asked = parts[3].split(":")[0]
+            if asked != name:
+                return UnknownModel(f"unknown model '{asked}'; this is '{name}'")
+            if parts[4:5] == ["versions"] and len(parts) > 5 and parts[5].split(":")[0] != version:
+                return UnknownModel(f"model '{name}' has no version '{parts[5].split(':')[0]}'; deployed: '{version}'")
+        return UnknownPath(f"no endpoint has the path {path}")
+
+    async def _infer(self, headers: Headers, receive: Receive) -> Response:
+        is_image = headers.get(b"content-type", b"").startswith(b"image/")
+        return await self.inference.answer(headers, receive, self._images if is_image else self._open_inference)
+
+    async def _v1_predict(self, headers: Headers, receive: Receive) -> Response:
+        return await self.inference.answer(headers, receive, self._tf_serving)
+
+    async def _metadata(self, *_: object) -> Response:
+        return json_response(v2_metadata.metadata(self.servable))
+
+    async def _ready(self, *_: object) -> Response:
+        if not self.servable.is_ready():
+            raise NotReady(f"model '{self.servable.name}' is not ready")
+        return json_response({"name": self.servable.name, "ready": True})
+
+    async def _config(self, *_: object) -> Response:
+        return json_response(v2_metadata.config(self.servable))
+
+    async def _stats(self, *_: object) -> Response:
+        return json_response({"model_stats": [v2_metadata.statistics(self.servable)]})
+
+    async def _plan(self, *_: object) -> Response:
+        if self.servable.plan_report is None:
+            raise UnknownPath(f"model '{self.servable.name}' has no plan")
+        return json_response(self.servable.plan_report())
+
+    async def _v1_status(self, *_: object) -> Response:
+        return Response(tfserving_metadata.status(self.servable.version))
+
+    async def _v1_metadata(self, *_: object) -> Response:
+        servable = self.servable
+        return Response(tfserving_metadata.metadata(servable.name, servable.version, servable.signature))
