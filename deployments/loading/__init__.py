@@ -25,4 +25,5 @@ def load(source: Source, precision: Precision = "float32") -> LoadedModel:
     """
     from deployments.loading import dispatch
 
-    return dispatch.load(source, precision)
+    loaded: LoadedModel = dispatch.load(source, precision)
+    return loaded

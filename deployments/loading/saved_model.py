@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,23 @@ from deployments.tensors import Signature, TensorSpec
 
 INIT_SIGNATURE = "__saved_model_init_op"
 """Written by TensorFlow itself; runs the tables' initialisers and is no one's prediction."""
+
+
+@dataclass(frozen=True)
+class SignatureCall:
+    """A loaded object's signature as a function of tensors in a fixed order."""
+
+    root: Any
+    """Owns variables and tables; the function alone would not keep them alive."""
+    function: Callable[..., Mapping[str, Any]]
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+
+    def __call__(self, *tensors: Any) -> tuple[Any, ...]:
+        """Return one tensor per output."""
+        named = {name: tf.convert_to_tensor(t) for name, t in zip(self.input_names, tensors, strict=True)}
+        outputs = self.function(**named)
+        return tuple(outputs[name] for name in self.output_names)
 
 
 def is_saved_model(path: Path) -> bool:
@@ -48,18 +66,15 @@ def missing_signature(source: Source, present: Iterable[str]) -> LoadError:
 
 def _from_objects(path: Path, source: Source, root: Any, function: Any) -> LoadedModel:
     inputs = _by_name(function.structured_input_signature[1], specs.input_spec)
-    call = _keyword_call(
-        function, [spec.name for spec in inputs], sorted(function.structured_outputs, key=names.natural)
-    )
+    input_names = tuple(spec.name for spec in inputs)
+    call = SignatureCall(root, function, input_names, tuple(sorted(function.structured_outputs, key=names.natural)))
     outputs = _known_outputs(function.structured_outputs, call, inputs)
-    # The root owns variables and tables; a function alone would not keep them alive.
-    call.root = root  # type: ignore[attr-defined]
     return _model(path, source, specs.signature(inputs, outputs), call, tuple(function.variables))
 
 
 def _from_graph(path: Path, source: Source, cause: Exception) -> LoadedModel:
     try:
-        graph = serving_graph.read(path)
+        graph = serving_graph.read(path, fingerprint.of_folder(path)[:12])
         definition = graph.signatures.get(source.signature_name)
         if definition is None:
             raise missing_signature(source, graph.signatures)
@@ -73,8 +88,8 @@ def _from_graph(path: Path, source: Source, cause: Exception) -> LoadedModel:
             f"its graph: {first}"
         ) from error
     inputs = _by_name(loaded.inputs, specs.input_spec)
-    outputs = _known_outputs(loaded.outputs, loaded.call, inputs)
-    return _model(path, source, specs.signature(inputs, outputs), loaded.call, loaded.variables)
+    outputs = _known_outputs(loaded.outputs, loaded, inputs)
+    return _model(path, source, specs.signature(inputs, outputs), loaded, loaded.variables)
 
 
 def _model(
@@ -82,14 +97,6 @@ def _model(
 ) -> LoadedModel:
     content = f"{fingerprint.of_folder(path)} {source.signature_name}"
     return LoadedModel(signature, call, variables, None, fingerprint.of_text(content), source.uri)
-
-
-def _keyword_call(function: Any, input_names: list[str], output_names: list[str]) -> Callable[..., tuple[Any, ...]]:
-    def call(*tensors: Any) -> tuple[Any, ...]:
-        outputs = function(**{name: tf.convert_to_tensor(t) for name, t in zip(input_names, tensors, strict=True)})
-        return tuple(outputs[name] for name in output_names)
-
-    return call
 
 
 def _by_name(tensors: Mapping[str, Any], make: Callable[..., TensorSpec]) -> list[TensorSpec]:

@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from deployments.errors import LoadError
-from deployments.loading import names
+from deployments.loading import graph_functions, names
 
 v1 = tf.compat.v1
 SERVING_TAGS = ["serve"]
@@ -35,23 +35,33 @@ class ServingGraph:
 
 @dataclass(frozen=True)
 class GraphFunction:
-    """One signature of a `ServingGraph`, callable; inputs and outputs by name, `call` in `natural` order."""
+    """One signature of a `ServingGraph`: call it with its inputs, for its outputs, in the order of the names."""
 
     inputs: Mapping[str, Any]
     outputs: Mapping[str, Any]
-    call: Callable[..., tuple[Any, ...]]
+    concrete: Callable[..., tuple[Any, ...]]
     variables: tuple[Any, ...]
+    tables: tuple[Any, ...]
+    """Held so that they live as long as the function, which knows them by bare handles."""
+
+    def __call__(self, *tensors: Any) -> tuple[Any, ...]:
+        """Return one tensor per output."""
+        return tuple(self.concrete(*(tf.convert_to_tensor(tensor) for tensor in tensors)))
 
 
-def read(path: Path) -> ServingGraph:
-    """Return the SavedModel at `path`, its state read out; raises what TensorFlow raises."""
+def read(path: Path, suffix: str) -> ServingGraph:
+    """Return the SavedModel at `path`, its state read out, its functions renamed; raises what TensorFlow raises.
+
+    `suffix` must differ between models: functions share one namespace per process, and TensorFlow's numbering
+    (`__inference_signature_wrapper_42`) repeats from one file to the next.
+    """
     graph = tf.Graph()
     # On the CPU: the session only lends its restore ops and must not claim GPU memory.
     config = v1.ConfigProto(device_count={"GPU": 0})
     with graph.as_default(), v1.Session(graph=graph, config=config) as session:
         meta = v1.saved_model.load(session, SERVING_TAGS, str(path))
         return ServingGraph(
-            graph_def=meta.graph_def,
+            graph_def=graph_functions.renamed(meta.graph_def, suffix),
             signatures=dict(meta.signature_def),
             variables=_variable_values(session, graph),
             tables=_table_contents(session, graph),
@@ -67,16 +77,16 @@ def function(graph: ServingGraph, definition: Any) -> GraphFunction:
     pruned = v1.graph_util.extract_sub_graph(graph.graph_def, [fetch.split(":")[0] for fetch in fetches])
     state = _State.of(pruned, graph)
 
-    @tf.function(input_signature=[inputs[name] for name in input_names])
     def run(*tensors: Any) -> tuple[Any, ...]:
         fed = {definition.inputs[name].name: tensor for name, tensor in zip(input_names, tensors, strict=True)}
         present = {node.name for node in pruned.node}
         fed = {name: tensor for name, tensor in fed.items() if name.split(":")[0] in present}
         return tuple(tf.graph_util.import_graph_def(pruned, fed | state.captured(), fetches, name=""))
 
-    concrete = run.get_concrete_function()
+    # Not `tf.function`: only `wrap_function` registers the imported graph's own function library.
+    concrete = v1.wrap_function(run, [inputs[name] for name in input_names])
     outputs = dict(zip(output_names, concrete.structured_outputs, strict=True))
-    return GraphFunction(inputs, outputs, lambda *tensors: tuple(run(*tensors)), tuple(state.variables.values()))
+    return GraphFunction(inputs, outputs, concrete, tuple(state.variables.values()), tuple(state.tables.values()))
 
 
 @dataclass(frozen=True)
