@@ -25,7 +25,8 @@ from deployments.servable import Servable
 from deployments.tensors import Array
 
 if TYPE_CHECKING:
-    from deployments.loading import Source
+    from deployments.device import Device
+    from deployments.loading import Precision, Source
     from deployments.planning.options import PlanOptions
 
 log = logging.getLogger("ray.serve")
@@ -39,7 +40,8 @@ class ReplicaOptions:
     version: str
     source: Source
     plan: PlanOptions
-    """Its device is filled in by the replica."""
+    """Its device and precision are filled in by the replica."""
+    precision: Precision = "float32"
     device: Literal["auto", "gpu", "cpu"] = "auto"
     gpu_memory_mb: int | None = None
     tf32: bool = False
@@ -100,7 +102,7 @@ def make_servable(options: ReplicaOptions) -> Servable:
     from deployments.plan import make_plan
 
     chosen = device.select(kind, gpu_memory_mb=options.gpu_memory_mb, tf32=options.tf32)
-    model = loading.load(options.source, options.plan.precision)
+    model = loading.load(options.source, options.precision)
     plan = make_plan(model, _plan_options(options, chosen))
     log.info("model '%s': %s", options.name, plan.summary())
     servable = Servable(
@@ -120,8 +122,8 @@ def make_servable(options: ReplicaOptions) -> Servable:
     return servable
 
 
-def _plan_options(options: ReplicaOptions, chosen: Any) -> PlanOptions:
-    precision = "tf32" if options.tf32 and options.plan.precision == "float32" else options.plan.precision
+def _plan_options(options: ReplicaOptions, chosen: Device) -> PlanOptions:
+    precision = "tf32" if options.tf32 and options.precision == "float32" else options.precision
     return dataclasses.replace(options.plan, device=chosen.tf_name, device_name=chosen.description, precision=precision)
 
 

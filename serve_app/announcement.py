@@ -17,7 +17,7 @@ INLINE_VALUES = 32
 def front_door(port: int) -> str:
     """Say which process accepts connections on `port`: it should be HAProxy."""
     for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr[1] == port and connection.pid:
             name = psutil.Process(connection.pid).name()
             if "haproxy" in name:
                 return "HAProxy, straight to each model's replica"

@@ -42,22 +42,29 @@ def serve(path: Path, options: Options = Options()) -> None:
     Raises `ConfigError` before anything starts where the config is wrong, and `LoadError` where a model cannot
     be served; in both cases nothing is left running.
     """
-    config = serve_config.read(path)
-    raw = _with_address(config.raw, options)
-    http = raw["http_options"]
-    if options.address == "local" and not environment.is_port_free(http["host"], http["port"]):
-        raise ConfigError(f"http_options.port: {http['host']}:{http['port']} is taken; choose another with --port")
     folder = environment.apply()
-    stop = _stop_event()
     try:
-        with _cluster(raw, config, options):
-            _wait_until_ready(stop)
-            if not stop.is_set():
-                _announce(config, http)
-            stop.wait()
-            _say("stopping")
+        config = serve_config.read(path)
+        raw = _with_address(config.raw, options)
+        _check_port(raw["http_options"], options)
+        _run(raw, config, options)
     finally:
         environment.remove(folder)
+
+
+def _run(raw: dict[str, Any], config: ServeConfig, options: Options) -> None:
+    stop = _stop_event()
+    with _cluster(raw, config, options):
+        _wait_until_ready(stop)
+        if not stop.is_set():
+            _announce(config, raw["http_options"])
+        stop.wait()
+        _say("stopping")
+
+
+def _check_port(http: Mapping[str, Any], options: Options) -> None:
+    if options.address == "local" and not environment.is_port_free(http["host"], http["port"]):
+        raise ConfigError(f"http_options.port: {http['host']}:{http['port']} is taken; choose another with --port")
 
 
 def _with_address(raw: Mapping[str, Any], options: Options) -> dict[str, Any]:
