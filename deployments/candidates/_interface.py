@@ -1,0 +1,47 @@
+"""What a candidate is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from deployments.planning.buckets import Bucket
+from deployments.planning.subject import Subject
+from deployments.tensors import Arrays
+
+
+class Unfit(Exception):
+    """The candidate cannot serve this model or bucket; the text becomes its status in the plan."""
+
+
+def nothing() -> None:
+    """Close a runner that holds nothing of its own."""
+
+
+@dataclass(slots=True)
+class Runner:
+    """A built candidate."""
+
+    run: Callable[[Arrays], Arrays]
+    """Takes the bucket's arrays in the signature's order, `[batch, ...]` each, and returns the outputs, in host
+    memory and safe to keep."""
+    is_open: bool
+    """Whether it serves every bucket: nothing is traced or compiled for a new shape."""
+    close: Callable[[], None] = nothing
+    """Frees what `run` holds beside the model's own variables; `run` is not called afterwards."""
+
+
+class Candidate(Protocol):
+    """One way of executing a prediction."""
+
+    name: str
+    """As it stands in the plan."""
+    order: int
+    """When it is tried: those that win most often and build fastest come first, in case the budget ends."""
+    keeps_variables: bool
+    """Whether it runs on the model's own variables, not on a copy of their values."""
+
+    def build(self, subject: Subject, bucket: Bucket) -> Runner:
+        """Return a runner for `bucket`; raises `Unfit`, or whatever goes wrong in TensorFlow."""
+        ...

@@ -1,0 +1,118 @@
+"""LiteRT (TensorFlow Lite) with XNNPACK: the fastest on CPUs for small and mobile models."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import warnings
+from typing import Any
+
+import tensorflow as tf
+
+from deployments.candidates._interface import Runner, Unfit
+from deployments.candidates.xla import fixed_shapes
+from deployments.planning.buckets import Bucket, open_shapes
+from deployments.planning.subject import Subject
+from deployments.tensors import STRING, Arrays, Shape
+
+MOST_THREADS = 8
+"""Beyond this, single predictions gain nothing and their neighbours lose cores."""
+
+
+class Lite:
+    """One interpreter per bucket over one converted model: MLP 3 us a call (2 cores, TF 2.21); CPU only."""
+
+    keeps_variables = False
+
+    def __init__(self, name: str, order: int, threads: int) -> None:
+        self.name = name
+        self.order = order
+        self.threads = threads
+
+    def build(self, subject: Subject, bucket: Bucket) -> Runner:
+        """Return a runner over one interpreter; raises `Unfit` on GPUs, for strings, and where it has one thread."""
+        if subject.is_gpu:
+            raise Unfit("runs on CPUs only")
+        if self.threads < 1:
+            raise Unfit("one core: the same as 'litert'")
+        if any(spec.dtype == STRING for spec in (*subject.signature.inputs, *subject.signature.outputs)):
+            raise Unfit("strings are not supported here")
+        shapes = fixed_shapes(subject, bucket)
+        content = _converted(subject, shapes)
+        return _runner(_interpreter(content, self.threads, shapes))
+
+
+def _converted(subject: Subject, shapes: tuple[Shape, ...]) -> bytes:
+    """Return the model as a flatbuffer, with open axes so that all buckets share it, or else for `shapes` alone.
+
+    Loops (LSTM, GRU) need their batch size at conversion.
+    """
+    opened = open_shapes(subject.signature)
+    try:
+        return subject.shared(("litert", opened), lambda: _convert(subject, opened))
+    except Exception:  # the converter raises a class of its own, which moves between versions
+        return subject.shared(("litert", shapes), lambda: _convert(subject, shapes))
+
+
+def _convert(subject: Subject, shapes: tuple[Shape, ...]) -> bytes:
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([subject.concrete(shapes)], subject.model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return bytes(converter.convert())
+
+
+def _interpreter(content: bytes, threads: int, shapes: tuple[Shape, ...]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its deprecation in favour of the package ai-edge-litert, from TF 2.20 on
+        interpreter = tf.lite.Interpreter(model_content=content, num_threads=threads)
+    for index, shape in zip(_input_indices(interpreter), shapes, strict=True):
+        interpreter.resize_tensor_input(index, shape)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def _input_indices(interpreter: Any) -> list[int]:
+    """Return the tensors' indices in the signature's order: `Subject` names its inputs `input_0`, and so on."""
+    details = interpreter.get_input_details()
+    return [int(detail["index"]) for detail in sorted(details, key=lambda detail: _position(detail["name"]))]
+
+
+def _position(name: str) -> int:
+    match = re.search(r"input_(\d+)", name)
+    if match is None:
+        raise Unfit(f"the converter renamed an input to '{name}'")
+    return int(match.group(1))
+
+
+def _runner(interpreter: Any) -> Runner:
+    """Return a runner that calls the interpreter's C++ wrapper: its Python methods cost 5 us around a 3 us call."""
+    wrapper: Any = getattr(interpreter, "_interpreter", None)
+    if not all(hasattr(wrapper, name) for name in ("SetTensor", "Invoke", "GetTensor")):
+        raise Unfit("this LiteRT's interpreter has another inside")
+    feeds = _input_indices(interpreter)
+    fetches = [int(detail["index"]) for detail in interpreter.get_output_details()]
+    set_tensor, invoke, get_tensor = wrapper.SetTensor, wrapper.Invoke, wrapper.GetTensor
+    # An interpreter is one set of buffers, and Invoke releases the GIL.
+    lock = threading.Lock()
+
+    def run(arrays: Arrays) -> Arrays:
+        with lock:
+            for index, array in zip(feeds, arrays, strict=True):
+                set_tensor(index, array, 0)
+            invoke(0)
+            return tuple(get_tensor(index, 0) for index in fetches)
+
+    return Runner(run, is_open=False)
+
+
+def _all_cores() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_THREADS) if cores > 1 else 0
+
+
+CANDIDATES = (
+    Lite("litert", 12, threads=1),
+    # Two cores halve a convolutional model: MobileNetV2 5.8 ms against 11.5 with one thread, 28 with tf.function.
+    Lite("litert-threads", 14, threads=_all_cores()),
+)

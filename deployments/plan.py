@@ -1,0 +1,182 @@
+"""The execution plan: how each allowed batch size runs fastest here, found by measuring, with answers verified.
+
+`make_plan` builds every candidate, verifies it against `model(x, training=False)`, times those that agree, and
+keeps the fastest per batch size (DESIGN.md, section 2). What is not chosen is closed before it returns.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from deployments.lengths import Lengths
+from deployments.model import LoadedModel
+from deployments.planning import ledger
+from deployments.planning.baseline import predict_p50_s
+from deployments.planning.buckets import Bucket, buckets
+from deployments.planning.options import PlanOptions
+from deployments.planning.reference import Reference
+from deployments.planning.search import Search
+from deployments.planning.selection import choose
+from deployments.planning.steps import by_count, steps
+from deployments.planning.subject import Subject
+from deployments.planning.trials import Trial
+from deployments.tensors import Arrays, Signature
+
+__all__ = ["Plan", "PlanOptions", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What planning found out, beside the chosen trials."""
+
+    table: Mapping[Bucket, Sequence[Trial]]
+    predict_p50_s: float | None
+    memory: Mapping[str, Any]
+    seconds: float
+    from_cache: bool = False
+
+
+@dataclass(eq=False)
+class Plan:
+    """One model's chosen way of running every allowed batch size; satisfies `execution.Executor`."""
+
+    subject: Subject
+    options: PlanOptions
+    chosen: Mapping[Bucket, Trial]
+    findings: Findings
+    model: LoadedModel | None
+    """Held only where a chosen runner runs on the model's own variables."""
+    batch_sizes: tuple[int, ...] = field(init=False)
+    lengths: Lengths | None = field(init=False)
+    """Pads and cuts dynamic inner axes; None where there are none, or they are left open."""
+
+    def __post_init__(self) -> None:
+        """Resolve what runs each number of rows."""
+        self.batch_sizes = tuple(sorted({bucket.batch_size for bucket in self.chosen}))
+        self.lengths = lengths_of(self.subject.signature, self.options)
+        self._steps = steps(self.subject.signature, self.chosen)
+        self._expected_s = by_count(self.batch_sizes, self._worst({b: t.p50_s for b, t in self.chosen.items()}))
+        p99_s = by_count(self.batch_sizes, self._worst({b: t.p99_s for b, t in self.chosen.items()}))
+        self._inline = [one * 1e3 <= self.options.inline_bound_ms for one in p99_s]
+        self._traces_when_ready = self.subject.traces
+
+    def run(self, arrays: Arrays, count: int) -> Arrays:
+        """Return the outputs of `count` rows; see `execution.Executor.run`."""
+        return self._steps[count](arrays)
+
+    def expected_s(self, count: int) -> float:
+        """Return the measured p50 of running `count` rows, in seconds; the slowest length counts."""
+        return self._expected_s[count]
+
+    def is_inline(self, count: int) -> bool:
+        """Return whether `count` rows have a measured p99 under `PlanOptions.inline_bound_ms`."""
+        return self._inline[count]
+
+    @property
+    def traces_after_ready(self) -> int:
+        """How often the model was traced since the plan was made; anything but 0 is a defect."""
+        return self.subject.traces - self._traces_when_ready
+
+    def _worst(self, values: Mapping[Bucket, float]) -> dict[int, float]:
+        return {
+            size: max(value for bucket, value in values.items() if bucket.batch_size == size)
+            for size in self.batch_sizes
+        }
+
+    def report(self) -> dict[str, Any]:
+        """Return the JSON of `GET /v2/models/NAME/plan`; keys of `chosen` and `candidates` are batch sizes.
+
+        Where there are `allowed_lengths` the keys are `BATCHxLENGTH`. Times are milliseconds.
+        """
+        predict_s = self.findings.predict_p50_s
+        return {
+            "device": self.options.device_name,
+            "precision": self.options.precision,
+            "chosen": {_key(bucket): trial.name for bucket, trial in self.chosen.items()},
+            "candidates": {_key(b): [trial.row() for trial in _ranked(ts)] for b, ts in self.findings.table.items()},
+            "tolerance": self.options.largest_error,
+            "inline": {str(size): self.is_inline(size) for size in self.batch_sizes},
+            "predict_p50_ms": None if predict_s is None else round(predict_s * 1e3, 4),
+            "factor_over_predict": self._factor(),
+            "traces_after_ready": self.traces_after_ready,
+            "memory": dict(self.findings.memory),
+            "from_cache": self.findings.from_cache,
+            "seconds": round(self.findings.seconds, 2),
+        }
+
+    def summary(self) -> str:
+        """Return the choice in one line for a log."""
+        names = ", ".join(f"{_key(bucket)}: {trial.name}" for bucket, trial in self.chosen.items())
+        factor = self._factor()
+        compared = "" if factor is None else f", {factor:,.0f} times as fast as model.predict"
+        known = " (from the plan cache)" if self.findings.from_cache else ""
+        return f"{self._expected_s[1] * 1e3:.3g} ms a prediction{compared}; by batch size {names}{known}"
+
+    def _factor(self) -> float | None:
+        """Return how many times faster the smallest batch is than `model.predict` with as many rows."""
+        predict_s = self.findings.predict_p50_s
+        return None if predict_s is None else round(predict_s / self._expected_s[self.batch_sizes[0]], 1)
+
+    def close(self) -> None:
+        """Free what the chosen runners hold; `run` must not be called afterwards."""
+        for runner in {id(trial.runner): trial.runner for trial in self.chosen.values()}.values():
+            assert runner is not None
+            runner.close()
+        self.chosen = {}
+        self.model = None
+
+
+def make_plan(model: LoadedModel, options: PlanOptions | None = None) -> Plan:
+    """Return the plan for `model`: every allowed batch size built, verified, timed and warm.
+
+    Raises `LoadError` where the options do not fit the model, or with the table of what was tried where no
+    candidate runs it correctly. The caller should drop `model` afterwards: the plan holds it if it needs it.
+    """
+    options = options or PlanOptions()
+    started_s, before = time.monotonic(), ledger.read(options.device)
+    wanted = buckets(model.signature, options)
+    subject = Subject(model, options.device)
+    reference = Reference(subject, options)
+    baseline_s = predict_p50_s(model, reference.cases(wanted[0])[0].inputs, options.budget_s)
+    table = Search(subject, reference, options).run(wanted)
+    chosen = choose(table)
+    _drop_unchosen(table, chosen)
+    subject.release()
+    keeps = any(trial.candidate.keeps_variables for trial in chosen.values())
+    del reference
+    gc.collect()
+    memory = ledger.ledger(subject.weights_bytes, before, ledger.read(options.device))
+    findings = Findings(table, baseline_s, memory, time.monotonic() - started_s)
+    return Plan(subject, options, chosen, findings, model if keeps else None)
+
+
+def lengths_of(signature: Signature, options: PlanOptions) -> Lengths | None:
+    """Return what pads the signature's dynamic inner axes, None where nothing has to be padded."""
+    if signature.is_static or not options.allowed_lengths:
+        return None
+    return Lengths(signature, options.allowed_lengths, options.padding_value)
+
+
+def _drop_unchosen(table: Mapping[Bucket, Sequence[Trial]], chosen: Mapping[Bucket, Trial]) -> None:
+    """Close and forget every runner that serves no bucket, so that weights are resident once."""
+    kept = {id(trial.runner) for trial in chosen.values()}
+    dropped = {id(trial.runner): trial.runner for trials in table.values() for trial in trials if trial.runner}
+    for identity, runner in dropped.items():
+        if identity not in kept:
+            runner.close()
+    for trials in table.values():
+        for trial in trials:
+            if id(trial.runner) not in kept:
+                trial.runner = None
+
+
+def _key(bucket: Bucket) -> str:
+    return str(bucket.batch_size) if bucket.length is None else f"{bucket.batch_size}x{bucket.length}"
+
+
+def _ranked(trials: Sequence[Trial]) -> list[Trial]:
+    return sorted(trials, key=lambda trial: trial.p50_s)

@@ -1,0 +1,54 @@
+"""The shapes that a plan is made for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deployments.errors import LoadError
+from deployments.planning.options import PlanOptions
+from deployments.tensors import Shape, Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One allowed batch size and, for dynamic inner axes, one allowed length.
+
+    `length` None leaves dynamic inner axes open (or there are none).
+    """
+
+    batch_size: int
+    length: int | None = None
+
+    def shapes(self, signature: Signature) -> tuple[Shape, ...]:
+        """Return every input's shape in this bucket, `None` only for axes that are left open."""
+        return tuple(self._shape(spec.shape) for spec in signature.inputs)
+
+    def _shape(self, shape: Shape) -> Shape:
+        return (self.batch_size, *(self.length if axis is None else axis for axis in shape[1:]))
+
+    def is_fixed(self, signature: Signature) -> bool:
+        """Return whether every axis of every input is known."""
+        return signature.is_static or self.length is not None
+
+
+def open_shapes(signature: Signature) -> tuple[Shape, ...]:
+    """Return every input's shape as the model declares it: an open batch axis, and open dynamic axes."""
+    return tuple(spec.shape for spec in signature.inputs)
+
+
+def buckets(signature: Signature, options: PlanOptions) -> tuple[Bucket, ...]:
+    """Return what a plan has to cover, smallest first.
+
+    Raises `LoadError` for batch sizes that are not ascending positive integers or that a model with a fixed
+    batch axis cannot take.
+    """
+    sizes = options.allowed_batch_sizes
+    if not sizes or sizes[0] < 1 or list(sizes) != sorted(set(sizes)):
+        raise LoadError(f"allowed_batch_sizes: expected ascending sizes of at least 1, got {list(sizes)}")
+    fixed = {spec.shape[0] for spec in signature.inputs} - {None}
+    if fixed and fixed != set(sizes):
+        raise LoadError(
+            f"the model's batch axis is fixed at {sorted(map(str, fixed))}; allowed_batch_sizes must be that size alone"
+        )
+    lengths: tuple[int | None, ...] = (None,) if signature.is_static else (options.allowed_lengths or (None,))
+    return tuple(Bucket(size, length) for length in lengths for size in sizes)

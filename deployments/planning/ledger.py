@@ -1,0 +1,50 @@
+"""How much memory a plan takes, from the operating system's and TensorFlow's own counters."""
+
+from __future__ import annotations
+
+import os
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One look at the counters, in bytes."""
+
+    host_bytes: int
+    device_bytes: int
+    device_peak_bytes: int
+
+
+def read(device: str) -> Reading:
+    """Return what the process holds now, and what TensorFlow holds on `device` if that is a GPU."""
+    if "GPU" not in device.upper():
+        return Reading(_resident_bytes(), 0, 0)
+    info = tf.config.experimental.get_memory_info(device.removeprefix("/"))
+    return Reading(_resident_bytes(), int(info["current"]), int(info["peak"]))
+
+
+def ledger(weights_bytes: int, before: Reading, after: Reading) -> dict[str, Any]:
+    """Return the published ledger: what planning found, its peak, and what stays, in MiB."""
+    return {
+        "weights_mib": _mib(weights_bytes),
+        "host_before_mib": _mib(before.host_bytes),
+        "host_after_mib": _mib(after.host_bytes),
+        "host_peak_mib": _mib(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024),
+        "device_before_mib": _mib(before.device_bytes),
+        "device_after_mib": _mib(after.device_bytes),
+        "device_peak_mib": _mib(after.device_peak_bytes),
+    }
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1]) if os.path.exists("/proc/self/statm") else 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _mib(size_bytes: int) -> float:
+    return round(size_bytes / 2**20, 1)

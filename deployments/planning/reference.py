@@ -1,0 +1,143 @@
+"""What the model itself answers, eagerly: the outputs that every candidate is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from deployments.errors import LoadError
+from deployments.planning.buckets import Bucket, open_shapes
+from deployments.planning.options import PlanOptions
+from deployments.planning.samples import ROWS, samples, tiled
+from deployments.planning.subject import Subject
+from deployments.planning.verification import Differs, largest_error
+from deployments.planning.vocabularies import vocabularies
+from deployments.tensors import Array, Arrays
+
+OPEN_LENGTHS = ((16, 23), (64, 80), (224, 256))
+"""Pairs of lengths tried for axes that stay open: a model with strides or 'valid' windows refuses short ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Inputs for one bucket and the model's own answer to them."""
+
+    inputs: Arrays
+    outputs: Arrays
+
+
+class Reference:
+    """Answers of `model(x, training=False)`; computed on a few rows, which a larger batch repeats."""
+
+    def __init__(
+        self, subject: Subject, options: PlanOptions, call: Callable[..., tuple[Any, ...]] | None = None
+    ) -> None:
+        self._subject = subject
+        self._options = options
+        self._call = call or subject.model.call
+        self._vocabularies = self._read_vocabularies()
+        self._cases: dict[int | None, list[Case]] = {}
+        self.is_random = False
+        """Whether the model answers the same input differently each time; its values cannot be compared then."""
+
+    def cases(self, bucket: Bucket) -> list[Case]:
+        """Return the bucket's cases: one, or one for each of two lengths where an inner axis stays open.
+
+        Raises `LoadError` where the model takes no sample, or where rows of a batch influence each other.
+        """
+        if bucket.length not in self._cases:
+            self._cases[bucket.length] = self._make(bucket)
+        return [
+            Case(tiled(case.inputs, bucket.batch_size), tiled(case.outputs, bucket.batch_size))
+            for case in self._cases[bucket.length]
+        ]
+
+    def check(self, case: Case, outputs: Arrays) -> float | None:
+        """Return the largest absolute error of `outputs`, None for a random model; raises `Differs`."""
+        signature = self._subject.signature
+        if self.is_random:
+            _check_forms(outputs, case.outputs)
+            return None
+        return largest_error(signature, outputs, case.outputs, self._options.largest_error)
+
+    def _make(self, bucket: Bucket) -> list[Case]:
+        if bucket.is_fixed(self._subject.signature):
+            return [self._first_accepted([bucket.length])]
+        for lengths in OPEN_LENGTHS:
+            try:
+                return [self._first_accepted([length]) for length in lengths]
+            except LoadError as error:
+                last = error
+        raise last
+
+    def _first_accepted(self, lengths: list[int | None]) -> Case:
+        """Return a case of the first sample that the model takes."""
+        error: Exception | None = None
+        for inputs in self._samples(lengths[0]):
+            try:
+                return self._case(inputs)
+            except LoadError:
+                raise
+            except Exception as raised:  # whatever a model's own code raises
+                error = error or raised
+        text = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise LoadError(f"the model refuses every sample input; the first failed with {type(error).__name__}: {text}")
+
+    def _samples(self, length: int | None) -> Any:
+        signature = self._subject.signature
+        fixed = signature.inputs[0].shape[0]
+        shapes = Bucket(fixed or ROWS, length).shapes(signature)
+        return samples(signature, shapes, self._vocabularies, (), self._options.seed)
+
+    def _case(self, inputs: Arrays) -> Case:
+        outputs = self._eager(inputs)
+        for spec, output in zip(self._subject.signature.outputs, outputs, strict=True):
+            if output.ndim == 0 or len(output) != len(inputs[0]):
+                raise LoadError(
+                    f"output '{spec.name}' has shape {list(output.shape)} for {len(inputs[0])} rows; "
+                    "every output needs the batch as its first axis"
+                )
+        if self._subject.signature.inputs[0].shape[0] is None:
+            self._check_row_alone(inputs, outputs)
+        return Case(inputs, outputs)
+
+    def _check_row_alone(self, inputs: Arrays, outputs: Arrays) -> None:
+        alone = tuple(array[:1] for array in inputs)
+        first = self._eager(alone)
+        tolerance = self._options.largest_error
+        try:
+            largest_error(self._subject.signature, self._eager(alone), first, tolerance)
+        except Differs:
+            self.is_random = True
+            return
+        if self._options.allowed_batch_sizes == (1,):
+            return
+        try:
+            largest_error(self._subject.signature, first, tuple(output[:1] for output in outputs), tolerance)
+        except Differs as error:
+            raise LoadError(
+                f"rows of one batch influence each other ({error}): set allowed_batch_sizes to [1]"
+            ) from error
+
+    def _eager(self, inputs: Arrays) -> Arrays:
+        with tf.device(self._subject.device):
+            return tuple(output.numpy() for output in self._call(*(tf.constant(array) for array in inputs)))
+
+    def _read_vocabularies(self) -> dict[int, int]:
+        try:
+            return vocabularies(self._subject, self._subject.concrete(open_shapes(self._subject.signature)))
+        except Exception:  # a model that cannot be traced has no graph to read; the samples go without
+            return {}
+
+
+def _check_forms(got: Arrays, want: Arrays) -> None:
+    forms: list[list[tuple[Any, Any]]] = [[_form(array) for array in arrays] for arrays in (got, want)]
+    if forms[0] != forms[1]:
+        raise Differs(f"outputs are {forms[0]} instead of {forms[1]}")
+
+
+def _form(array: Array) -> tuple[Any, Any]:
+    return array.dtype, array.shape

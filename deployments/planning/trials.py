@@ -1,0 +1,56 @@
+"""One candidate tried in one bucket: what became of it, and its times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from deployments.candidates import Candidate, Runner
+from deployments.planning.buckets import Bucket
+
+OK = "ok"
+
+
+@dataclass(slots=True, eq=False)
+class Trial:
+    """One candidate tried in one bucket."""
+
+    candidate: Candidate
+    bucket: Bucket
+    runner: Runner | None = None
+    status: str = OK
+    error: float | None = None
+    """The largest absolute error against the reference."""
+    times_s: list[float] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The candidate's name."""
+        return self.candidate.name
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether it is verified and may be chosen."""
+        return self.status == OK and self.runner is not None
+
+    @property
+    def p50_s(self) -> float:
+        """The median time of a call, in seconds; infinite before the first."""
+        return float(np.percentile(self.times_s, 50)) if self.times_s else float("inf")
+
+    @property
+    def p99_s(self) -> float:
+        """The 99th percentile, in seconds; the slowest call where there were few."""
+        return float(np.percentile(self.times_s, 99)) if self.times_s else float("inf")
+
+    def row(self) -> dict[str, object]:
+        """Return this trial's line of the published table."""
+        timed = bool(self.times_s)
+        return {
+            "name": self.name,
+            "p50_ms": round(self.p50_s * 1e3, 5) if timed else None,
+            "p99_ms": round(self.p99_s * 1e3, 5) if timed else None,
+            "max_abs_error": self.error,
+            "status": self.status,
+        }
