@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from deployments.errors import SoloError
+from serve_app.doctor import doctor
 
 app = typer.Typer(
     name="solo",
@@ -39,3 +40,6 @@ def serve(
     except SoloError as error:
         typer.secho(f"solo serve: {error}", fg="red", err=True)
         raise typer.Exit(1) from None
+
+
+app.command()(doctor)
