@@ -17,7 +17,7 @@ from deployments.errors import LoadError
 Wanted = Literal["auto", "gpu", "cpu"]
 WANTED: tuple[Wanted, ...] = ("auto", "gpu", "cpu")
 
-logger = logging.getLogger("keras_solo")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -45,14 +45,19 @@ def _check_container(path: Path) -> None:
 
 
 def _check_hdf5(path: Path) -> None:
-    if not h5py.is_hdf5(path):
-        raise LoadError(f"'{path}' is not an HDF5 file: it may be cut off, or be a Git LFS pointer")
-    with h5py.File(path, "r") as file:
-        if "model_config" not in file.attrs:
-            raise LoadError(
-                f"'{path}' holds weights but no architecture; build the model in a function, load the weights there, "
-                "and name it as 'module:function'"
-            )
+    try:
+        with h5py.File(path, "r") as file:
+            has_architecture = "model_config" in file.attrs
+    except OSError as error:
+        raise LoadError(
+            f"'{path}' is not a readable HDF5 file: it may be cut off, or be a Git LFS pointer "
+            f"({path.stat().st_size} bytes)"
+        ) from error
+    if not has_architecture:
+        raise LoadError(
+            f"'{path}' holds weights but no architecture; build the model in a function, load the weights there, "
+            "and name it as 'module:function'"
+        )
 
 
 def _explain(text: str) -> str:
