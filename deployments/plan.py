@@ -21,7 +21,7 @@ from deployments.planning.options import PlanOptions
 from deployments.planning.reference import Reference
 from deployments.planning.search import Search
 from deployments.planning.selection import choose
-from deployments.planning.steps import by_count, steps
+from deployments.planning.steps import by_count, closed, steps
 from deployments.planning.subject import Subject
 from deployments.planning.trials import Trial
 from deployments.tensors import Arrays, Signature
@@ -60,8 +60,8 @@ class Plan:
         self.lengths = lengths_of(self.subject.signature, self.options)
         self._steps = steps(self.subject.signature, self.chosen)
         self._expected_s = by_count(self.batch_sizes, self._worst({b: t.p50_s for b, t in self.chosen.items()}))
-        p99_s = by_count(self.batch_sizes, self._worst({b: t.p99_s for b, t in self.chosen.items()}))
-        self._inline = [one * 1e3 <= self.options.inline_bound_ms for one in p99_s]
+        blocking_s = by_count(self.batch_sizes, self._worst({b: t.blocking_s for b, t in self.chosen.items()}))
+        self._inline = [one * 1e3 <= self.options.inline_bound_ms for one in blocking_s]
         self._traces_when_ready = self.subject.traces
 
     def run(self, arrays: Arrays, count: int) -> Arrays:
@@ -73,7 +73,7 @@ class Plan:
         return self._expected_s[count]
 
     def is_inline(self, count: int) -> bool:
-        """Return whether `count` rows have a measured p99 under `PlanOptions.inline_bound_ms`."""
+        """Return whether `count` rows block for less than `PlanOptions.inline_bound_ms` (see `Trial.blocking_s`)."""
         return self._inline[count]
 
     @property
@@ -122,12 +122,13 @@ class Plan:
         return None if predict_s is None else round(predict_s / self._expected_s[self.batch_sizes[0]], 1)
 
     def close(self) -> None:
-        """Free what the chosen runners hold; `run` must not be called afterwards."""
+        """Free what the chosen runners hold; no `run` may be under way, later ones raise `NotReady`."""
         for runner in {id(trial.runner): trial.runner for trial in self.chosen.values()}.values():
             assert runner is not None
             runner.close()
-        self.chosen = {}
-        self.model = None
+        # A closed session's callable is a pointer to freed memory.
+        self._steps = [closed] * len(self._steps)
+        self.chosen, self.model = {}, None
 
 
 def make_plan(model: LoadedModel, options: PlanOptions | None = None) -> Plan:
@@ -141,8 +142,8 @@ def make_plan(model: LoadedModel, options: PlanOptions | None = None) -> Plan:
     wanted = buckets(model.signature, options)
     subject = Subject(model, options.device)
     reference = Reference(subject, options)
+    table = Search(subject, reference, options, started_s + options.budget_s).run(wanted)
     baseline_s = predict_p50_s(model, reference.cases(wanted[0])[0].inputs, options.budget_s)
-    table = Search(subject, reference, options).run(wanted)
     chosen = choose(table)
     _drop_unchosen(table, chosen)
     subject.release()

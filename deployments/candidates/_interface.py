@@ -28,6 +28,8 @@ class Runner:
     memory and safe to keep."""
     is_open: bool
     """Whether it serves every bucket: nothing is traced or compiled for a new shape."""
+    warming_runs: int = 1
+    """How many calls of one shape it takes until nothing is compiled any more."""
     close: Callable[[], None] = nothing
     """Frees what `run` holds beside the model's own variables; `run` is not called afterwards."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from deployments.candidates._frozen import nodes
 from deployments.candidates._interface import Runner, Unfit
 from deployments.candidates.xla import fixed_shapes
 from deployments.planning.buckets import Bucket, open_shapes
@@ -46,13 +47,12 @@ class Lite:
 def _converted(subject: Subject, shapes: tuple[Shape, ...]) -> bytes:
     """Return the model as a flatbuffer, with open axes so that all buckets share it, or else for `shapes` alone.
 
-    Loops (LSTM, GRU) need their batch size at conversion.
+    Lists of tensors, which loops (LSTM, GRU) collect their steps in, need the batch size at conversion.
     """
     opened = open_shapes(subject.signature)
-    try:
-        return subject.shared(("litert", opened), lambda: _convert(subject, opened))
-    except Exception:  # the converter raises a class of its own, which moves between versions
-        return subject.shared(("litert", shapes), lambda: _convert(subject, shapes))
+    needs_shapes = any(node.op == "TensorListReserve" for node in nodes(subject.concrete(opened).graph.as_graph_def()))
+    chosen = shapes if needs_shapes else opened
+    return subject.shared(("litert", chosen), lambda: _convert(subject, chosen))
 
 
 def _convert(subject: Subject, shapes: tuple[Shape, ...]) -> bytes:

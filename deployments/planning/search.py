@@ -14,10 +14,10 @@ from deployments.planning.timing import HOPELESS, time_trials
 from deployments.planning.trials import Trial
 from deployments.planning.verification import Differs
 
-BUILDING_SHARE = 0.6
+BUILDING_SHARE = 0.7
 """Of a bucket's time; the rest is for timing what was built."""
-FIRST_BUCKET_SHARE = 0.5
-"""Of the budget: tracing and freezing happen there, once for all buckets."""
+FIRST_BUCKET_SHARE = 0.6
+"""Of the budget: tracing and freezing happen there, once for all buckets, and most requests are single."""
 NEGLIGIBLE_S = 1e-3
 """What a slower candidate may lose by dispatch alone: a larger batch may still turn that round."""
 SPENT = "skipped: the budget is spent"
@@ -26,14 +26,14 @@ SPENT = "skipped: the budget is spent"
 class Search:
     """Tries candidates bucket by bucket; what failed or was hopeless in one bucket is not tried in the next."""
 
-    def __init__(self, subject: Subject, reference: Reference, options: PlanOptions) -> None:
+    def __init__(self, subject: Subject, reference: Reference, options: PlanOptions, ends_s: float) -> None:
         self._subject = subject
         self._reference = reference
         self._options = options
         self._candidates = _selected(options)
         self._open: dict[str, Runner] = {}
         self._given_up: dict[str, str] = {}
-        self._ends_s = time.monotonic() + options.budget_s
+        self._ends_s = ends_s
 
     def run(self, buckets: tuple[Bucket, ...]) -> dict[Bucket, list[Trial]]:
         """Return the table of trials; raises `LoadError` with what was tried where a bucket has none that is ok."""

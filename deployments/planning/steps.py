@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from deployments.errors import InvalidInput
+from deployments.errors import InvalidInput, NotReady
 from deployments.planning.buckets import Bucket
 from deployments.planning.trials import Trial
 from deployments.tensors import Array, Arrays, Signature
@@ -27,6 +27,11 @@ def steps(signature: Signature, chosen: Mapping[Bucket, Trial]) -> list[Step]:
 
 def _refuse(_arrays: Arrays) -> Arrays:
     raise InvalidInput("a batch needs at least one row")
+
+
+def closed(_arrays: Arrays) -> Arrays:
+    """Stand for every step of a plan that is closed."""
+    raise NotReady("the plan is closed")
 
 
 def _exact(signature: Signature, size: int, chosen: Mapping[Bucket, Trial]) -> Step:

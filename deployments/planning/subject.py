@@ -64,7 +64,11 @@ class Subject:
             for index, (shape, spec) in enumerate(zip(shapes, self.signature.inputs, strict=True))
         ]
         with tf.device(self.device):
-            return tf.function(traced, jit_compile=jit_compile, autograph=False).get_concrete_function(*specs)
+            concrete = tf.function(traced, jit_compile=jit_compile, autograph=False).get_concrete_function(*specs)
+        # Lookup tables leave their initialisers in a collection, which copies of the graph then fail to serialise.
+        for collection in concrete.graph.collections:
+            concrete.graph.clear_collection(collection)
+        return concrete
 
     def release(self) -> None:
         """Drop the model and everything shared: what the chosen runners hold stays alive through them."""

@@ -44,6 +44,15 @@ class Trial:
         """The 99th percentile, in seconds; the slowest call where there were few."""
         return float(np.percentile(self.times_s, 99)) if self.times_s else float("inf")
 
+    @property
+    def blocking_s(self) -> float:
+        """How long a call may block its thread, in seconds: its p99, or ten times its median where that is less.
+
+        On a busy machine a p99 measures when the thread was preempted, and a hop to another thread would be
+        preempted as well.
+        """
+        return min(self.p99_s, 10 * self.p50_s)
+
     def row(self) -> dict[str, object]:
         """Return this trial's line of the published table."""
         timed = bool(self.times_s)
