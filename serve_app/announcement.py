@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,30 @@ def front_door(port: int) -> str:
     return "nobody seems to listen; see `solo doctor`"
 
 
-def model_lines(base: str, prefix: str) -> list[str]:
-    """Return the lines about one model: what it is, how it runs, and a curl line that works."""
-    about = _get(base + prefix if prefix else f"{base}/v2")
-    plan = _get(f"{base}{prefix}/plan")
+def base_url(http: Mapping[str, Any]) -> str:
+    """Return where a client on this machine reaches the server."""
+    host = "127.0.0.1" if http["host"] in {"0.0.0.0", "::"} else http["host"]
+    return f"http://{host}:{http['port']}"
+
+
+def answers(url: str) -> bool:
+    """Return whether `url` answers 200."""
+    try:
+        _get(url)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def model_lines(url: str) -> list[str]:
+    """Return the lines about the model at `url`: what it is, how it runs, and a curl line that works."""
+    about, plan = _get(url), _get(f"{url}/plan")
     shapes = ", ".join(f"{t['name']} {t['datatype']} {t['shape']}" for t in about["inputs"])
     chosen = plan["chosen"].get("1") or next(iter(plan["chosen"].values()))
     return [
         f"{about['name']} version {about['versions'][0]}: {shapes} on {plan['device']}, {plan['precision']}",
         f"  runs as {chosen}{_speed(plan, chosen)}",
-        f"  {curl_line(base + prefix, about)}",
+        f"  {curl_line(url, about)}",
     ]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import re
 import signal
 import sys
@@ -22,6 +24,8 @@ from serve_app.serve_config import ServeConfig
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 POLL_S = 0.25
+ANSWER_S = 30.0
+"""How long the front door may take to learn of a replica that runs."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,13 @@ def serve(path: Path, options: Options = Options()) -> None:
 
 
 def _run(raw: dict[str, Any], config: ServeConfig, options: Options) -> None:
-    stop = _stop_event()
+    stop = threading.Event()
+    _stop_on_signals(stop)
     with _cluster(raw, config, options):
-        _wait_until_ready(stop)
+        # Ray's core replaces the handlers with ones that print a stack and die (ray 2.60).
+        _stop_on_signals(stop)
+        _wait_until_running(stop)
+        _wait_until_answering(config, raw["http_options"], stop)
         if not stop.is_set():
             _announce(config, raw["http_options"])
         stop.wait()
@@ -75,11 +83,9 @@ def _with_address(raw: Mapping[str, Any], options: Options) -> dict[str, Any]:
     return {**raw, "http_options": http}
 
 
-def _stop_event() -> threading.Event:
-    stop = threading.Event()
+def _stop_on_signals(stop: threading.Event) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 @contextlib.contextmanager
@@ -91,6 +97,7 @@ def _cluster(raw: Mapping[str, Any], config: ServeConfig, options: Options) -> I
     from ray.serve.config import gRPCOptions
     from ray.serve.schema import ServeDeploySchema
 
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
     schema = ServeDeploySchema.model_validate(raw)
     own = {"num_cpus": _logical_cpus(config), "include_dashboard": options.dashboard}
     own = own if options.address == "local" else {}
@@ -108,9 +115,10 @@ def _cluster(raw: Mapping[str, Any], config: ServeConfig, options: Options) -> I
         yield
     finally:
         children |= _descendants()
-        with contextlib.suppress(Exception):
+        # Ray reports its own controller's intended end as a failure, on stderr.
+        with contextlib.suppress(Exception), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
             ray_serve.shutdown()
-        ray.shutdown()
+            ray.shutdown()
         _end(children)
 
 
@@ -132,7 +140,7 @@ def _end(processes: set[psutil.Process]) -> None:
     psutil.wait_procs(alive, timeout=5)
 
 
-def _wait_until_ready(stop: threading.Event) -> None:
+def _wait_until_running(stop: threading.Event) -> None:
     """Poll Serve until every application runs; raise `LoadError` with the reason of the first that failed."""
     from ray import serve as ray_serve
 
@@ -150,6 +158,19 @@ def _wait_until_ready(stop: threading.Event) -> None:
         stop.wait(POLL_S)
 
 
+def _wait_until_answering(config: ServeConfig, http: Mapping[str, Any], stop: threading.Event) -> None:
+    """Wait for the front door: it learns of a running replica a moment later than Serve's controller."""
+    from serve_app import announcement
+
+    ends_s = time.monotonic() + ANSWER_S
+    base = announcement.base_url(http)
+    waiting = [f"{base}/v2/models/{model.name}/ready" for model in config.models]
+    while waiting and not stop.wait(POLL_S):
+        waiting = [url for url in waiting if not announcement.answers(url)]
+        if time.monotonic() > ends_s:
+            raise LoadError(f"{waiting[0]} does not answer, although its replica runs; see `solo doctor`")
+
+
 _RAISED = re.compile(r"(?:[\w.]+Error|[\w.]*(?:Exit|Exception)): ", re.DOTALL)
 
 
@@ -165,11 +186,11 @@ def _announce(config: ServeConfig, http: Mapping[str, Any]) -> None:
     """Print what is served, where, on what device, and a line to try it with."""
     from serve_app import announcement
 
-    base = f"http://{http['host']}:{http['port']}"
+    base = announcement.base_url(http)
     door = announcement.front_door(http["port"])
     _say(f"ready on {base} ({door})")
     for model in config.models:
-        for line in announcement.model_lines(base, config.prefixes[model.name].rstrip("/")):
+        for line in announcement.model_lines(f"{base}/v2/models/{model.name}"):
             _say(f"  {line}")
 
 
