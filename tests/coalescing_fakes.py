@@ -67,6 +67,11 @@ class FakeExecutor:
             raise ValueError("poisoned row")
         return (ids * 3 + 1, poisoned)
 
+    @property
+    def batches(self) -> list[list[int]]:
+        """The rows of each run, padding (the last row, repeated) left out."""
+        return [list(dict.fromkeys(run)) for run in self.runs]
+
     def times_run(self, row_id: int) -> int:
         """In how many runs a row took part; padding repeats a row within one run."""
         return sum(row_id in run for run in self.runs)
@@ -92,12 +97,20 @@ async def block(coalescer: SwitchingCoalescer, executor: FakeExecutor, row_id: i
     executor.blocker = threading.Event()
     executor.started.clear()
     task = asyncio.ensure_future(coalescer.submit(make_rows([row_id])))
-    while not executor.started.is_set():
-        await asyncio.sleep(0.001)
+    await asyncio.to_thread(executor.started.wait, 10)
     return task
 
 
-async def queue(coalescer: SwitchingCoalescer, *requests: Rows, deadline_s: float | None = None) -> list[asyncio.Task]:
+async def unblock(executor: FakeExecutor, *tasks: asyncio.Task[object]) -> list[object]:
+    """Let the device go on and return every task's outcome."""
+    assert executor.blocker is not None
+    executor.blocker.set()
+    return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+
+
+async def queue(
+    coalescer: SwitchingCoalescer, *requests: Rows, deadline_s: float | None = None
+) -> list[asyncio.Task[object]]:
     """Submit requests in order, each up to the point where it waits."""
     tasks = [asyncio.ensure_future(coalescer.submit(rows, deadline_s)) for rows in requests]
     await asyncio.sleep(0)

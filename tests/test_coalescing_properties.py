@@ -7,12 +7,12 @@ import time
 from dataclasses import dataclass
 
 import pytest
-from tests.coalescing_fakes import FakeExecutor, enter_replica_context, make, make_rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deployments.errors import DeadlineExceeded, Overloaded, PredictionFailed
 from deployments.execution import Answer
+from tests.coalescing_fakes import FakeExecutor, enter_replica_context, make, make_rows
 
 MAX_ROWS = 8
 
@@ -90,7 +90,7 @@ async def _check(scenario: Scenario, mode: str) -> None:
         ids.append(mine)
         tasks.append(asyncio.ensure_future(_send(coalescer, sent, mine)))
     outcomes = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
-    while coalescer.stuck_s:  # a run whose callers were all cancelled may still be on its way
+    while coalescer.stuck_s:  # noqa: ASYNC110 - a run whose callers were all cancelled may still be on its way
         await asyncio.sleep(0.001)
     assert coalescer.pending == coalescer.waiting == 0
     for sent, mine, outcome in zip(scenario.requests, ids, outcomes, strict=True):

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from math import inf
 
 from deployments.execution import Executor
 
 RUN_OVERHEAD_S = 5e-6
 """What a run costs besides the plan's time: joining, cutting and counting."""
-
-TIE = 1 - 1e-9
-"""A larger batch must be faster by more than rounding; otherwise the earlier answer wins."""
 
 
 class Splitter:
@@ -38,7 +34,7 @@ class Splitter:
             if size >= count:
                 break
             split_s = self._cost_s[size] + self._cost_s[count - size]
-            if split_s < best_s * TIE:
+            if split_s < best_s:
                 best_s, best = split_s, (*self._pieces[size], *self._pieces[count - size])
         self._cost_s.append(best_s)
         self._pieces.append(tuple(sorted(best, reverse=True)))
@@ -64,15 +60,10 @@ class Splitter:
     def best_prefix(self, ends: Sequence[int], total: int) -> int:
         """Return how many of the first entries to run now, so that all `total` waiting rows are done soonest.
 
-        `ends[i]` is how many rows the first `i + 1` entries have together; entries stay whole and in order.
+        `ends[i]` is how many rows the first `i + 1` entries have together; entries stay whole and in order. Among
+        equals the one that does most rows per second goes first (Smith's rule: least sum of waiting times).
         """
-        best, best_s = 1, inf
-        for count in self._candidates(ends):
-            rows = ends[count - 1]
-            done_s = self.cost_s(rows) + self.cost_s(total - rows)
-            if done_s < best_s * TIE:
-                best, best_s = count, done_s
-        return best
+        return min(self._candidates(ends), key=lambda count: self._order(ends[count - 1], total))
 
     def best_prefix_in_time(self, ends: Sequence[int], total: int, left_s: Sequence[float]) -> int:
         """Return `best_prefix` under deadlines: entry `i` must be done in `left_s[i]` seconds (inf for never).
@@ -80,17 +71,21 @@ class Splitter:
         No entry is made late by the company it runs in; among what remains, fewest of those left waiting
         become late, then all rows are done soonest.
         """
-        best, best_key = 1, (inf, inf)
-        for count in self._candidates(ends):
+
+        def order(count: int) -> tuple[int, float, float]:
             rows = ends[count - 1]
             run_s = self.cost_s(rows)
-            if count > 1 and min(left_s[:count]) < run_s:
-                continue
             late = sum(left_s[i] < run_s + self.cost_s(ends[i] - rows) for i in range(count, len(ends)))
-            done_s = run_s + self.cost_s(total - rows)
-            if (late, done_s) < (best_key[0], best_key[1] * TIE):
-                best, best_key = count, (late, done_s)
-        return best
+            return late, *self._order(rows, total)
+
+        counts = self._candidates(ends)
+        return min((n for n in counts if n == 1 or self.cost_s(ends[n - 1]) <= min(left_s[:n])), key=order)
+
+    def _order(self, rows: int, total: int) -> tuple[float, float]:
+        """Return what to minimise: the time until all is done, then the inverse of rows per second."""
+        run_s = self.cost_s(rows)
+        # Rounded to a picosecond: 8 + 1 and 1 + 8 must tie, whatever order the floats were added in.
+        return round(run_s + self.cost_s(total - rows), 12), round(run_s / rows, 12)
 
     def _candidates(self, ends: Sequence[int]) -> list[int]:
         """Return the longest prefix that fits each size: a shorter one costs the same and leaves more to do."""
