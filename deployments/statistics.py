@@ -24,36 +24,31 @@ class RunCounters(Protocol):
 
 @dataclass(slots=True)
 class Stages:
-    """When each stage of one request ended, in nanoseconds of `time.monotonic`."""
+    """Where one request's time went, in nanoseconds; the five add up to `total_ns`."""
 
-    started_ns: int = field(default_factory=time.monotonic_ns)
-    decoded_ns: int = 0
-    answered_ns: int = 0
-    encoded_ns: int = 0
+    decode_ns: int
+    """From the first byte seen to arrays: reading the body, inflating and decoding it."""
+    queue_ns: int
+    batch_ns: int
+    """What coalescing took beside queueing and the run: checking, joining, handing over and cutting apart."""
+    compute_ns: int
+    encode_ns: int
+    """From the model's outputs to the answer's bytes."""
+    total_ns: int
 
-    @staticmethod
-    def now_ns() -> int:
-        """Return the time on the stages' clock, which is also that of deadlines."""
-        return time.monotonic_ns()
-
-    @property
-    def decode_ns(self) -> int:
-        """From the request's first byte to checked types: reading the body, inflating and decoding it."""
-        return self.decoded_ns - self.started_ns
-
-    @property
-    def encode_ns(self) -> int:
-        """From the model's outputs to the answer's bytes."""
-        return self.encoded_ns - self.answered_ns
-
-    @property
-    def total_ns(self) -> int:
-        """From the request's first byte to the answer's bytes."""
-        return self.encoded_ns - self.started_ns
-
-    def batch_ns(self, answer: Answer) -> int:
-        """Return what coalescing took beside queueing and the run: checking, joining and handing over."""
-        return max(0, self.answered_ns - self.decoded_ns - answer.queue_ns - answer.compute_ns)
+    @classmethod
+    def between(cls, started_ns: int, decoded_ns: int, answered_ns: int, answer: Answer) -> Stages:
+        """Return the stages of a request whose bytes are ready now; all times on `time.monotonic_ns`'s clock."""
+        now_ns = time.monotonic_ns()
+        queue_ns, compute_ns = answer.queue_ns, answer.compute_ns
+        return cls(
+            decoded_ns - started_ns,
+            queue_ns,
+            max(0, answered_ns - decoded_ns - queue_ns - compute_ns),
+            compute_ns,
+            now_ns - answered_ns,
+            now_ns - started_ns,
+        )
 
 
 @dataclass(slots=True)
@@ -76,15 +71,15 @@ class Statistics:
     fail_causes: dict[str, int] = field(default_factory=dict)
     """Why requests failed: `invalid`, `overloaded`, `deadline`, `cancelled`, `failed`, … to counts."""
 
-    def succeeded(self, rows: int, answer: Answer, stages: Stages) -> None:
+    def succeeded(self, rows: int, stages: Stages) -> None:
         """Count one answered request of `rows` rows."""
         self.success_count += 1
         self.success_ns += stages.total_ns
         self.inference_count += rows
         self.decode_ns += stages.decode_ns
-        self.queue_ns += answer.queue_ns
-        self.batch_ns += stages.batch_ns(answer)
-        self.compute_ns += answer.compute_ns
+        self.queue_ns += stages.queue_ns
+        self.batch_ns += stages.batch_ns
+        self.compute_ns += stages.compute_ns
         self.encode_ns += stages.encode_ns
         self.last_inference_ms = time.time_ns() // 1_000_000
 

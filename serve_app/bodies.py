@@ -14,6 +14,13 @@ Headers = Mapping[bytes, bytes]
 
 _WINDOW_BITS = {b"gzip": zlib.MAX_WBITS | 16, b"x-gzip": zlib.MAX_WBITS | 16, b"deflate": zlib.MAX_WBITS}
 
+CODINGS = (b"gzip", b"deflate")
+"""Values of Accept-Encoding that are honoured: exactly one coding, and nothing else.
+
+Most clients send `gzip, deflate, …` by habit with every request, and a tensor is not worth the milliseconds; who
+wants it asks for one coding alone, as tritonclient does for `response_compression_algorithm`.
+"""
+
 _LOOP_BYTES = 4096
 """Compressed bodies up to this are inflated on the event loop: at deflate's most, 1032:1, 4 MB in about 5 ms."""
 
@@ -85,16 +92,6 @@ def inflate(body: bytes, encoding: bytes, limit_bytes: int) -> bytes:
     if not stream.eof or stream.unused_data:
         raise InvalidInput(f"the body's {encoding.decode()} stream is {'cut off' if not stream.eof else 'overlong'}")
     return inflated
-
-
-def wanted_encoding(headers: Headers) -> bytes | None:
-    """Return `gzip` or `deflate` where Accept-Encoding names exactly that one coding, else None.
-
-    Most clients send `gzip, deflate, …` by habit with every request, and a tensor is not worth the milliseconds;
-    who wants it asks for one coding alone, as tritonclient does for `response_compression_algorithm`.
-    """
-    accepted = headers.get(b"accept-encoding")
-    return accepted if accepted in (b"gzip", b"deflate") else None
 
 
 async def deflate_body(body: bytes, encoding: bytes) -> bytes | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 from deployments.errors import InvalidInput
 from deployments.servable import Servable
-from deployments.tensors import Arrays
+from deployments.tensors import Array, Arrays
 from serve_app.bodies import Headers
-from serve_app.inference import Decoded
 from serve_app.preprocess import Preprocess
 from serve_app.protocols import tfserving
 from serve_app.protocols.v2_request import InferRequest, RequestDecoder
@@ -23,20 +26,29 @@ class OpenInference:
         self._decoder = RequestDecoder(servable.signature)
         self._encoder = ResponseEncoder(servable.name, servable.version, servable.signature, servable.labels)
 
-    def decode(self, body: bytes, headers: Headers) -> Decoded:
+    def decode(self, body: bytes, headers: Headers) -> InferRequest:
         """Return the request; the header Inference-Header-Content-Length says where its JSON ends."""
         header = headers.get(JSON_BYTES_HEADER)
         json_bytes = None if header is None else _json_bytes(header, len(body))
-        request = self._decoder.decode(body, json_bytes)
-        return Decoded(request.inputs, request.timeout_s, request)
+        return self._decoder.decode(body, json_bytes)
 
-    def encode(self, outputs: Arrays, context: InferRequest) -> Response:
+    def encode(self, outputs: Arrays, request: InferRequest) -> Response:
         """Return the answer, with the same header where it ends in binary tensors."""
-        body, json_bytes = self._encoder.encode(outputs, context.wanted, context.request_id)
+        body, json_bytes = self._encoder.encode(outputs, request.wanted, request.request_id)
         if json_bytes is None:
             return Response(body)
         # Triton's own spelling; HTTP does not care, grep does.
         return Response(body, 200, BINARY, ((b"inference-header-content-length", b"%d" % json_bytes),))
+
+
+@dataclass(slots=True)
+class Untimed:
+    """A request in a protocol that has no time limits."""
+
+    inputs: Mapping[str, Array]
+    form: Any = None
+    """What the answer's form depends on."""
+    timeout_s: float | None = None
 
 
 class TfServing:
@@ -45,14 +57,14 @@ class TfServing:
     def __init__(self, servable: Servable) -> None:
         self._signature = servable.signature
 
-    def decode(self, body: bytes, headers: Headers) -> Decoded:  # noqa: ARG002 - the protocol has no headers
+    def decode(self, body: bytes, headers: Headers) -> Untimed:  # noqa: ARG002 - the protocol has no headers
         """Return the request in row or columnar form."""
         request = tfserving.decode_predict(body, self._signature)
-        return Decoded(request.inputs, None, request)
+        return Untimed(request.inputs, request)
 
-    def encode(self, outputs: Arrays, context: tfserving.TfRequest) -> Response:
+    def encode(self, outputs: Arrays, request: Untimed) -> Response:
         """Return `predictions` or `outputs`."""
-        return Response(tfserving.encode_predict(context, self._signature, outputs))
+        return Response(tfserving.encode_predict(request.form, self._signature, outputs))
 
 
 class Images:
@@ -72,13 +84,13 @@ class Images:
                 raise
             self._refusal = str(error)
 
-    def decode(self, body: bytes, headers: Headers) -> Decoded:  # noqa: ARG002 - the image says what it is
+    def decode(self, body: bytes, headers: Headers) -> Untimed:  # noqa: ARG002 - the image says what it is
         """Return the image as the model's sole input; `InvalidInput` where the model takes none."""
         if self._refusal is not None:
             raise InvalidInput(self._refusal)
-        return Decoded({self._target.spec.name: self._decode(body, self._target)})
+        return Untimed({self._target.spec.name: self._decode(body, self._target)})
 
-    def encode(self, outputs: Arrays, context: None) -> Response:  # noqa: ARG002 - nothing to remember
+    def encode(self, outputs: Arrays, request: Untimed) -> Response:  # noqa: ARG002 - nothing to remember
         """Return the top labels, or the plain outputs."""
         return Response(self._answer(self._about, outputs))
 

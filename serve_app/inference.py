@@ -7,11 +7,10 @@ once for all of them.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from deployments.execution import Answer
 from deployments.servable import Servable
 from deployments.statistics import Stages
 from deployments.tensors import Array, Arrays
@@ -22,25 +21,26 @@ from serve_app.limits import Limits
 from serve_app.responses import Receive, Response
 
 
-@dataclass(slots=True)
-class Decoded:
+class Decoded(Protocol):
     """A request as a codec read it."""
 
     inputs: Mapping[str, Array]
-    timeout_s: float | None = None
-    context: Any = None
-    """What the codec's `encode` needs to know of it."""
+    timeout_s: float | None
+    """The protocol's own time limit, counted from the request's arrival."""
 
 
-class Codec(Protocol):
+RequestT = TypeVar("RequestT", bound=Decoded)
+
+
+class Codec(Protocol[RequestT]):
     """One protocol's two directions."""
 
-    def decode(self, body: bytes, headers: Headers) -> Decoded:
+    def decode(self, body: bytes, headers: Headers) -> RequestT:
         """Return the request in an inflated `body`; raise `InvalidInput`."""
         ...
 
-    def encode(self, outputs: Arrays, context: Any) -> Response:
-        """Return the answer to a request; `outputs` in the signature's order."""
+    def encode(self, outputs: Arrays, request: RequestT) -> Response:
+        """Return the answer to `request`; `outputs` in the signature's order."""
         ...
 
 
@@ -51,62 +51,56 @@ class Inference:
         self.servable = servable
         self.limits = limits
 
-    async def answer(self, headers: Headers, receive: Receive, codec: Codec) -> Response:
+    async def answer(self, headers: Headers, receive: Receive, codec: Codec[Any]) -> Response:
         """Return the response to one request; every failure is counted here and raised on."""
-        stages = Stages()
+        started_ns = time.monotonic_ns()
         try:
-            return await self._answer(headers, receive, codec, stages)
+            body = await bodies.read_body(receive, headers, self.limits.max_body_bytes)
+            if b"content-encoding" in headers:
+                body = await bodies.inflate_body(body, headers[b"content-encoding"], self.limits.max_body_bytes)
+            request = codec.decode(body, headers)
+            decoded_ns = time.monotonic_ns()
+            deadline_s = _deadline_s(request.timeout_s, headers, started_ns)
+            answer = await self.servable.predict(request.inputs, deadline_s)
+            answered_ns = time.monotonic_ns()
+            response = codec.encode(answer.outputs, request)
+            if headers.get(b"accept-encoding") in bodies.CODINGS:
+                await _compress(response, headers[b"accept-encoding"])
         except BaseException as error:
             # Cancellation too: a client that left is part of the count.
-            self.servable.statistics.failed(cause_of(error), stages.now_ns() - stages.started_ns)
+            self.servable.statistics.failed(cause_of(error), time.monotonic_ns() - started_ns)
             raise
-
-    async def _answer(self, headers: Headers, receive: Receive, codec: Codec, stages: Stages) -> Response:
-        decoded = codec.decode(await self._body(headers, receive), headers)
-        stages.decoded_ns = stages.now_ns()
-        answer = await self.servable.predict(decoded.inputs, _deadline_s(decoded.timeout_s, headers, stages))
-        stages.answered_ns = stages.now_ns()
-        response = codec.encode(answer.outputs, decoded.context)
-        if (encoding := bodies.wanted_encoding(headers)) is not None:
-            await _compress(response, encoding)
-        stages.encoded_ns = stages.now_ns()
-        rows = len(next(iter(decoded.inputs.values())))
-        self.servable.statistics.succeeded(rows, answer, stages)
+        stages = Stages.between(started_ns, decoded_ns, answered_ns, answer)
+        self.servable.statistics.succeeded(len(next(iter(request.inputs.values()))), stages)
         if self.limits.server_timing:
-            response.headers = (*response.headers, (b"server-timing", server_timing(answer, stages)))
+            response.headers = (*response.headers, (b"server-timing", server_timing(stages, answer.batch_rows)))
         return response
 
-    async def _body(self, headers: Headers, receive: Receive) -> bytes:
-        limit_bytes = self.limits.max_body_bytes
-        body = await bodies.read_body(receive, headers, limit_bytes)
-        encoding = headers.get(b"content-encoding")
-        return body if encoding is None else await bodies.inflate_body(body, encoding, limit_bytes)
 
-
-def server_timing(answer: Answer, stages: Stages) -> bytes:
-    """Return the Server-Timing header's value: the stages in milliseconds, adding up to `total`.
-
-    `batch` is joining, checking and handing over; its description is how many rows shared the run.
-    """
-    return b'decode;dur=%.3f, queue;dur=%.3f, batch;desc="%d rows";dur=%.3f, compute;dur=%.3f, encode;dur=%.3f, ' % (
+def server_timing(stages: Stages, batch_rows: int) -> bytes:
+    """Return the Server-Timing header's value: the stages in milliseconds, adding up to `total`."""
+    return (
+        b'decode;dur=%.3f, queue;dur=%.3f, batch;desc="rows %d";dur=%.3f, compute;dur=%.3f, encode;dur=%.3f, '
+        b"total;dur=%.3f"
+    ) % (
         stages.decode_ns / 1e6,
-        answer.queue_ns / 1e6,
-        answer.batch_rows,
-        stages.batch_ns(answer) / 1e6,
-        answer.compute_ns / 1e6,
+        stages.queue_ns / 1e6,
+        batch_rows,
+        stages.batch_ns / 1e6,
+        stages.compute_ns / 1e6,
         stages.encode_ns / 1e6,
-    ) + b"total;dur=%.3f" % (stages.total_ns / 1e6)
+        stages.total_ns / 1e6,
+    )
 
 
-def _deadline_s(timeout_s: float | None, headers: Headers, stages: Stages) -> float | None:
+def _deadline_s(timeout_s: float | None, headers: Headers, started_ns: int) -> float | None:
     """Return the earlier of the protocol's and the header's deadline, on `time.monotonic`'s clock."""
     header = headers.get(b"x-request-timeout-seconds")
     if header is not None:
-        header_s = _positive(header)
-        timeout_s = header_s if timeout_s is None else min(timeout_s, header_s)
+        timeout_s = min(_positive(header), math.inf if timeout_s is None else timeout_s)
     if timeout_s is None or timeout_s == math.inf:
         return None
-    return stages.started_ns / 1e9 + timeout_s
+    return started_ns / 1e9 + timeout_s
 
 
 def _positive(header: bytes) -> float:

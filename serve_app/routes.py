@@ -72,8 +72,8 @@ class ModelRoutes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; the only `except` on its way is here."""
-        if scope["type"] == "lifespan":
-            await lifespan.answer(receive, send)
+        if scope["type"] != "http":
+            await _answer_other(scope, receive, send)
             return
         headers = dict(scope["headers"])
         try:
@@ -136,3 +136,11 @@ class ModelRoutes:
     async def _v1_metadata(self, *_: object) -> Response:
         servable = self.servable
         return Response(tfserving_metadata.metadata(servable.name, servable.version, servable.signature))
+
+
+async def _answer_other(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        await lifespan.answer(receive, send)
+    elif scope["type"] == "websocket":
+        # Before it is accepted this is a 403, which is all that ASGI has for "not here".
+        await send({"type": "websocket.close"})

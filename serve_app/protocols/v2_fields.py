@@ -68,10 +68,8 @@ def require_shape(spec: TensorSpec, shape: Any) -> list[int]:
 
 def check_strangers(owner: str, member: dict[str, Any], known: frozenset[str]) -> None:
     """Let members that the protocol does not know pass unread, as Triton does, unless nested too deeply."""
-    if member.keys() <= known:
-        return
-    for name in member.keys() - known:
-        if _is_deep(member[name]):
+    for name in member:
+        if name not in known and _is_deep(member[name]):
             raise InvalidInput(f"{owner}: member '{name}' is nested over {_MAX_DEPTH} levels deep")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from itertools import chain
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -63,8 +63,9 @@ def _flatten(name: str, shape: list[int], data: Any) -> list[Any]:
         for depth, axis in enumerate(shape[:-1]):
             _check_level(name, shape, depth, axis, flat)
             flat = list(chain.from_iterable(flat))
-    if len(flat) != prod(shape):
-        raise InvalidInput(f"input '{name}': expected {prod(shape)} values for shape {shape}, got {len(flat)}")
+    count = prod(shape)
+    if len(flat) != count:
+        raise InvalidInput(f"input '{name}': expected {count} values for shape {shape}, got {len(flat)}")
     return flat
 
 
@@ -96,7 +97,7 @@ def _numbers(name: str, datatype: Datatype, flat: list[Any], text: bytes) -> Arr
 
 
 def _all_finite(numbers: Array) -> bool:
-    if numbers.size <= _SMALL and np.isfinite(numbers.dot(numbers)):
+    if numbers.size <= _SMALL and isfinite(numbers.dot(numbers)):
         return True
     return bool(np.isfinite(numbers).all())
 
