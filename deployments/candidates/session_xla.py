@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tensorflow as tf
@@ -15,8 +16,10 @@ from deployments.planning.buckets import Bucket, open_shapes
 from deployments.planning.subject import Subject, tensor_dtype
 from deployments.tensors import Shape
 
-WARMING_RUNS = 3
-"""Auto-clustering compiles a cluster when it has run twice (XLA's lazy compilation threshold)."""
+WARMING_RUNS = 4
+"""Auto-clustering compiles a cluster only when it has run twice (XLA's threshold for lazy compilation)."""
+CPU_FLAG = "--tf_xla_cpu_global_jit"
+"""Read once, when TensorFlow starts; changes nothing for graphs that do not ask for clustering."""
 
 
 @dataclass(frozen=True)
@@ -52,24 +55,25 @@ def _jitted(subject: Subject, graph: Frozen, shapes: tuple[Shape, ...]) -> Froze
             for spec, shape in zip(subject.signature.inputs, shapes, strict=True)
         ]
         fetches = [tf.identity(output) for output in tf.function(imported, jit_compile=True, autograph=False)(*feeds)]
-    names = (tuple(tensor.name for tensor in tensors) for tensors in (feeds, fetches))
-    return Frozen(outer.as_graph_def(), *names, ())
+    feed_names, fetch_names = (tuple(tensor.name for tensor in tensors) for tensors in (feeds, fetches))
+    return Frozen(outer.as_graph_def(), feed_names, fetch_names, ())
 
 
 @dataclass(frozen=True)
 class SessionClustered:
-    """XLA compiles the clusters of the graph that it can; the rest runs as before."""
+    """XLA compiles those clusters of the graph that it can; the rest runs as before."""
 
     name: str = "session-xla-clusters"
     order: int = 72
     keeps_variables: bool = False
 
     def build(self, subject: Subject, bucket: Bucket) -> Runner:
-        """Return a runner for this bucket alone: every shape is compiled when it has run often enough."""
-        shapes = fixed_shapes(subject, bucket)
-        runner = session_runner(subject, frozen(subject, shapes), SessionSettings(cluster_with_xla=True), False)
-        zeros = ...
-        return runner
+        """Return a runner for this bucket alone; raises `Unfit` on CPUs where the process was not started for it."""
+        if not subject.is_gpu and CPU_FLAG not in os.environ.get("TF_XLA_FLAGS", ""):
+            raise Unfit(f"on CPUs only with TF_XLA_FLAGS={CPU_FLAG}")
+        graph = frozen(subject, fixed_shapes(subject, bucket), lower_control_flow=True)
+        runner = session_runner(subject, graph, SessionSettings(cluster_with_xla=True), is_open=False)
+        return replace(runner, warming_runs=WARMING_RUNS)
 
 
-CANDIDATES = (SessionXla(),)
+CANDIDATES = (SessionXla(), SessionClustered())

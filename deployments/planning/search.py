@@ -90,7 +90,7 @@ class Search:
                 continue
             if not trial.is_ok:
                 self._given_up.setdefault(trial.name, trial.status)
-            elif trial.p50_s > max(HOPELESS * best.p50_s, best.p50_s + NEGLIGIBLE_S):
+            elif trial.fastest_s > max(HOPELESS * best.p50_s, best.p50_s + NEGLIGIBLE_S):
                 factor = trial.p50_s / best.p50_s
                 self._given_up[trial.name] = (
                     f"skipped: {factor:.1f} times slower than {best.name} at batch size {trial.bucket.batch_size}"
@@ -105,7 +105,11 @@ def attempt(trial: Trial, build: object, reference: Reference) -> None:
     """Build and verify `trial`, alone and as part of what its bucket's batch is, and note the outcome."""
     try:
         trial.runner = build(trial.candidate, trial.bucket)  # type: ignore[operator]
-        errors = [reference.check(case, trial.runner.run(case.inputs)) for case in reference.cases(trial.bucket)]
+        errors = [
+            reference.check(case, outputs)
+            for case in reference.cases(trial.bucket)
+            for outputs in (trial.runner.run(case.inputs) for _ in range(trial.runner.warming_runs))
+        ]
         trial.error = max((error for error in errors if error is not None), default=None)
     except Unfit as unfit:
         trial.status = f"unfit: {unfit}"

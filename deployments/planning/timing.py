@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from deployments.planning.trials import Trial
 from deployments.tensors import Arrays
@@ -15,15 +15,13 @@ ENOUGH_CALLS = 600
 """Calls after which a p99 is more than its few slowest."""
 FEWEST_TURNS = 3
 HOPELESS = 3.0
-"""How many times slower than the best a candidate is when its timing ends after `FEWEST_TURNS`."""
-UTTERLY_HOPELESS = 20.0
-"""And after the first turn."""
+"""When even a candidate's fastest call is this many times slower than the best's median, its timing ends."""
 
 
 def time_trials(trials: Sequence[Trial], arrays: Arrays, deadline_s: float) -> None:
     """Call every trial's runner in turns until each has enough times or `deadline_s` (monotonic) is over.
 
-    Every trial gets `FEWEST_TURNS` turns whatever the deadline, unless it is hopeless after the first.
+    Every trial gets `FEWEST_TURNS` turns whatever the deadline.
     """
     running = [trial for trial in trials if trial.is_ok]
     turns = 0
@@ -31,29 +29,34 @@ def time_trials(trials: Sequence[Trial], arrays: Arrays, deadline_s: float) -> N
         for trial in running:
             _take_turn(trial, arrays)
         turns += 1
+        if turns < FEWEST_TURNS:
+            continue
         best_s = min(trial.p50_s for trial in trials if trial.times_s)
-        running = [trial for trial in running if not _is_done(trial, best_s, turns)]
-        if turns >= FEWEST_TURNS and time.monotonic() > deadline_s:
+        running = [trial for trial in running if not _is_done(trial, best_s)]
+        if time.monotonic() > deadline_s:
             return
 
 
-def _is_done(trial: Trial, best_s: float, turns: int) -> bool:
-    hopeless = UTTERLY_HOPELESS if turns < FEWEST_TURNS else HOPELESS
-    return len(trial.times_s) >= ENOUGH_CALLS or trial.p50_s > hopeless * best_s
+def _is_done(trial: Trial, best_s: float) -> bool:
+    return len(trial.times_s) >= ENOUGH_CALLS or trial.fastest_s > HOPELESS * best_s
 
 
 def _take_turn(trial: Trial, arrays: Arrays) -> None:
-    """Make one burst of calls; the first, which finds another candidate's data in the caches, is not counted."""
+    """Make one burst of calls; where a burst is several, the first finds cold caches and is not counted."""
     assert trial.runner is not None
-    run, clock = trial.runner.run, time.perf_counter_ns
-    last_s = trial.times_s[-1] if trial.times_s else 0.0
-    calls = LONGEST_BURST if last_s == 0.0 else int(BURST_S / last_s)
-    started_s = time.monotonic()
-    if last_s < BURST_S:
-        run(arrays)
-    for _ in range(min(max(calls, 1), LONGEST_BURST)):
-        start_ns = clock()
-        run(arrays)
-        trial.times_s.append((clock() - start_ns) * 1e-9)
-        if time.monotonic() - started_s > 2 * BURST_S:
+    run = trial.runner.run
+    turn_s = first_s = _timed(run, arrays)
+    if first_s > BURST_S:
+        trial.times_s.append(first_s)
+        return
+    for _ in range(LONGEST_BURST):
+        trial.times_s.append(_timed(run, arrays))
+        turn_s += trial.times_s[-1]
+        if turn_s > BURST_S:
             return
+
+
+def _timed(run: Callable[[Arrays], Arrays], arrays: Arrays) -> float:
+    start_ns = time.perf_counter_ns()
+    run(arrays)
+    return (time.perf_counter_ns() - start_ns) * 1e-9

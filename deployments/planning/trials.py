@@ -40,6 +40,11 @@ class Trial:
         return float(np.percentile(self.times_s, 50)) if self.times_s else float("inf")
 
     @property
+    def fastest_s(self) -> float:
+        """The fastest call, in seconds: what no other load on the machine can have made slower."""
+        return min(self.times_s, default=float("inf"))
+
+    @property
     def p99_s(self) -> float:
         """The 99th percentile, in seconds; the slowest call where there were few."""
         return float(np.percentile(self.times_s, 99)) if self.times_s else float("inf")
