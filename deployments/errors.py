@@ -4,6 +4,8 @@ They carry facts (which field, what was expected, how long to wait) and no statu
 holds the one table that maps each class to a protocol's status.
 """
 
+from __future__ import annotations
+
 
 class SoloError(Exception):
     """Base of every error that keras-solo raises on purpose; its text is meant for the user."""
@@ -35,6 +37,10 @@ class Overloaded(SoloError):
     def __init__(self, text: str, retry_after_s: float) -> None:
         super().__init__(text)
         self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[type[Overloaded], tuple[str, float]]:
+        """Travel between processes whole: an exception is pickled as its class and `args` alone."""
+        return type(self), (str(self), self.retry_after_s)
 
 
 class DeadlineExceeded(SoloError):

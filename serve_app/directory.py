@@ -52,7 +52,11 @@ def read_models() -> dict[str, DeployedModel]:
     # The dashboard's REST API answers from the same call; serve.status() leaves out the route prefixes.
     from ray.serve.context import _get_global_client
 
-    details = _get_global_client().get_serve_details()
+    return models_in(_get_global_client().get_serve_details())
+
+
+def models_in(details: Mapping[str, Any]) -> dict[str, DeployedModel]:
+    """Return the models, by name, that a serve config declared, out of the controller's details."""
     found = [_model(app) for app in details["applications"].values()]
     return {model.name: model for model in found if model is not None}
 
@@ -63,6 +67,11 @@ def _model(app: Mapping[str, Any]) -> DeployedModel | None:
     args = config.get("args") or {}
     if config.get("import_path") != MODEL_BUILDER or "name" not in args:
         return None
+    return deployed(app, str(args["name"]), str(args.get("version", "1")))
+
+
+def deployed(app: Mapping[str, Any], name: str, version: str) -> DeployedModel:
+    """Return how the model that application `app` of the controller's details serves is doing."""
     replicas = sum(
         replica["state"] == "RUNNING"
         for deployment in app["deployments"].values()
@@ -70,10 +79,10 @@ def _model(app: Mapping[str, Any]) -> DeployedModel | None:
     )
     state, reason = _state(app["status"], replicas, app.get("message") or "")
     return DeployedModel(
-        name=str(args["name"]),
-        version=str(args.get("version", "1")),
+        name=name,
+        version=version,
         app_name=app["name"],
-        route_prefix=app.get("route_prefix") or config.get("route_prefix") or "/",
+        route_prefix=app.get("route_prefix") or (app.get("deployed_app_config") or {}).get("route_prefix") or "/",
         state=state,
         reason=reason,
         replicas=replicas,

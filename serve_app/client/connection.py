@@ -1,0 +1,128 @@
+"""One process's way to one deployed model: where it is, what it takes, and how a checked piece gets there and back."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from deployments.errors import NotReady
+from deployments.tensors import Arrays, Signature
+from serve_app.client import background, lookup, values, wire
+from serve_app.client.door import Door
+from serve_app.client.failures import ReplicaGone
+from serve_app.client.handle import HandleWay
+from serve_app.client.lookup import Place
+from serve_app.client.wire import Wire
+
+Transport = Literal["auto", "http", "handle"]
+
+HTTP_BYTES = 1 << 20
+"""Up to this HTTP to the node's front door is the fastest way, beyond it the handle with the object store."""
+
+RETRY_WAITS_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Between attempts. HAProxy takes up to 0.75 s to notice a dead replica, Serve's controller 2 s; a request that
+kills every replica it meets must not do so for ever."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model takes, as its replica tells."""
+
+    signature: Signature
+    max_batch_size: int
+
+
+class Connection:
+    """Ways to one model, opened when first needed."""
+
+    def __init__(self, place: Place, transport: Transport) -> None:
+        if transport == "http" and place.door is None:
+            raise NotReady(
+                f"model '{place.name}': transport 'http' needs an HAProxy on this node; start Serve with `solo serve`"
+            )
+        self.place = place
+        self.door = None if place.door is None or transport == "handle" else Door(*place.door)
+        self._falls_back = transport == "auto"
+        self._handle: HandleWay | None = None
+        self._lock = threading.Lock()
+        self.wire: Wire
+        self.description: Description
+        self.described_s = float("-inf")
+
+    def describe(self, deadline_s: float | None) -> None:
+        """Learn what the model takes, from a replica; blocking."""
+        self.description = self._describe_by_door(deadline_s) or self._describe_by_handle(deadline_s)
+        if self.door is not None:
+            self.wire = Wire(self.place.path, self.door.host, self.description.signature)
+        self.described_s = time.monotonic()
+
+    def _describe_by_door(self, deadline_s: float | None) -> Description | None:
+        if self.door is None:
+            return None
+        request = wire.get_request(f"{self.place.path}/config", self.door.host)
+        try:
+            return Description(*wire.decode_config(self.door.exchange(request, deadline_s)))
+        except ReplicaGone:
+            if not self._falls_back:
+                raise
+            return None
+
+    def _describe_by_handle(self, deadline_s: float | None) -> Description:
+        found = background.run(self._opened_handle().describe(deadline_s))
+        return Description(found["signature"], found["max_batch_size"])
+
+    def uses_door(self, size_bytes: int) -> bool:
+        """Return whether a piece of this size goes over HTTP."""
+        return self.door is not None and (size_bytes <= HTTP_BYTES or not self._falls_back)
+
+    def predict_once(self, piece: Arrays, deadline_s: float | None) -> Arrays:
+        """Return the outputs of one piece over HTTP, blocking: the fastest way there is. No retries."""
+        assert self.door is not None
+        return self.wire.decode(self.door.exchange(self.wire.encode(piece, _left_s(deadline_s)), deadline_s))
+
+    async def predict(self, piece: Arrays, deadline_s: float | None) -> Arrays:
+        """Return the outputs of one piece; sent again, a bounded number of times, where a replica dies under it."""
+        for attempt, wait_s in enumerate((*RETRY_WAITS_S, None)):
+            try:
+                return await self._attempt(piece, deadline_s, attempt)
+            except ReplicaGone as error:
+                left_s = _left_s(deadline_s)
+                if wait_s is None or (left_s is not None and left_s <= wait_s):
+                    raise NotReady(
+                        f"model '{self.place.name}': no replica answered in {attempt + 1} attempts; last: {error}"
+                    ) from None
+                await asyncio.sleep(wait_s)
+        raise AssertionError("unreachable")
+
+    async def _attempt(self, piece: Arrays, deadline_s: float | None, attempt: int) -> Arrays:
+        size_bytes = values.size_bytes(piece)
+        # A door that failed twice may be gone itself; the handle finds replicas without it.
+        if self.uses_door(size_bytes) and not (self._falls_back and attempt > 1):
+            assert self.door is not None
+            request = self.wire.encode(piece, _left_s(deadline_s))
+            return self.wire.decode(await self.door.exchange_async(request, deadline_s))
+        names = (spec.name for spec in self.description.signature.inputs)
+        handle = self._handle
+        if handle is None:
+            # Opening it asks the controller, with blocking calls.
+            handle = await asyncio.to_thread(self._opened_handle)
+        return await handle.predict(dict(zip(names, piece, strict=True)), size_bytes, deadline_s)
+
+    def _opened_handle(self) -> HandleWay:
+        with self._lock:
+            self._handle = self._handle or HandleWay(self.place.app_name)
+            return self._handle
+
+
+def connect(name: str, version: str | None, transport: Transport, deadline_s: float | None) -> Connection:
+    """Find a model and learn what it takes, blocking; raises `UnknownModel` and `NotReady`."""
+    connection = Connection(lookup.find(name, version), transport)
+    connection.describe(deadline_s)
+    return connection
+
+
+def _left_s(deadline_s: float | None) -> float | None:
+    return None if deadline_s is None else max(0.0, deadline_s - time.monotonic())

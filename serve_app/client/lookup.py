@@ -1,0 +1,103 @@
+"""Where a model is in this cluster: its application, and the front door of this node if that is the fast way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from deployments.errors import NotReady, UnknownModel
+from serve_app.client import background
+from serve_app.client.handle import DEPLOYMENT, HandleWay
+from serve_app.directory import MODELS_PREFIX, DeployedModel, deployed, models_in
+
+DESCRIBE_S = 10.0
+LOOPBACK = "127.0.0.1"
+_ANY_HOST = frozenset({"", "0.0.0.0", "::", "localhost", LOOPBACK})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a deployed model answers."""
+
+    name: str
+    version: str
+    app_name: str
+    door: tuple[str, int] | None
+    """Host and port of an HAProxy on this node that routes to the model's replicas; None where there is none."""
+
+    @property
+    def path(self) -> str:
+        """The model's path under the Open Inference Protocol."""
+        return f"{MODELS_PREFIX}{self.name}"
+
+
+def find(name: str, version: str | None) -> Place:
+    """Ask Serve's controller where model `name` is: about 10 ms, once a process.
+
+    Raises `UnknownModel`, naming those that exist, and `NotReady` where it cannot answer, or Ray or Serve do not run.
+    """
+    client = _serve()
+    details = client.get_serve_details()
+    models = models_in(details)
+    if name not in models:
+        models |= _composed(details)
+    if name not in models:
+        raise UnknownModel(f"unknown model '{name}'; deployed: {', '.join(sorted(models)) or 'none'}")
+    model = models[name]
+    if version not in (None, model.version):
+        raise UnknownModel(f"model '{name}' has no version '{version}'; deployed: '{model.version}'")
+    if model.state != "READY":
+        raise NotReady(f"model '{name}' is not ready: {model.reason}")
+    # Only these two prefixes lead to /v2/models/NAME over HTTP.
+    is_routed = model.route_prefix.rstrip("/") in ("", f"{MODELS_PREFIX}{name}")
+    return Place(name, model.version, model.app_name, _door(client, details, model.app_name) if is_routed else None)
+
+
+def _composed(details: Mapping[str, Any]) -> dict[str, DeployedModel]:
+    """Return the models that were deployed from Python, with `serve.run`: only their replicas know their names."""
+    found = {}
+    for app in details["applications"].values():
+        if app.get("deployed_app_config") is None and DEPLOYMENT in app["deployments"] and app["status"] == "RUNNING":
+            told = background.run(HandleWay(app["name"]).describe(time.monotonic() + DESCRIBE_S))
+            found[told["name"]] = deployed(app, told["name"], told["version"])
+    return found
+
+
+def cluster_id() -> str:
+    """Return what tells this process's connection to a cluster from an earlier one."""
+    if not ray.is_initialized():
+        raise NotReady('no Ray cluster: call ray.init(address="auto") first')
+    return str(ray.get_runtime_context().get_worker_id())
+
+
+def _serve() -> Any:
+    """Return Serve's client; unlike Serve's own look-up this starts no cluster where there is none."""
+    from ray.serve.context import _get_global_client
+
+    cluster_id()
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is None:
+        raise NotReady("Serve does not run on this Ray cluster: start it with `solo serve` or `serve run`")
+    return client
+
+
+def _door(client: Any, details: Mapping[str, Any], app_name: str) -> tuple[str, int] | None:
+    """Return this node's front door if an HAProxy stands there: Serve's Python proxy is slower than a handle."""
+    groups = ray.get(client._controller.get_target_groups.remote(app_name, True))
+    # What HAProxy routes to is named after the application only where replicas are reached directly.
+    if not any(group.app_name == app_name for group in groups):
+        return None
+    node_id = ray.get_runtime_context().get_node_id()
+    if not _is_healthy(details["proxies"].get(node_id)):
+        return None
+    http = details["http_options"]
+    host = http.get("host") or LOOPBACK
+    return LOOPBACK if host in _ANY_HOST else host, int(http.get("port") or 8000)
+
+
+def _is_healthy(proxy: Mapping[str, Any] | None) -> bool:
+    return proxy is not None and str(getattr(proxy["status"], "value", proxy["status"])) == "HEALTHY"

@@ -1,0 +1,134 @@
+"""`Model`: a deployed model as a Python object, in any process of its Ray cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+from deployments.errors import ConfigError, InvalidInput, NotReady, UnknownModel
+from deployments.tensors import Array, Arrays, Rows, Signature
+from serve_app.client import background, lookup, values
+from serve_app.client.connection import Connection, Transport, connect
+
+Answer = Array | dict[str, Array]
+
+PIECES_UNDER_WAY = 8
+"""Of one batch: enough to keep several replicas busy, and half of what one replica lets wait by default."""
+
+FRESH_S = 1.0
+"""How long a description is trusted before a refused input makes the client look again for a redeployed model."""
+
+Key = tuple[str, str, str | None, Transport]
+
+_connections: dict[Key, Connection] = {}
+"""This process's, so that every task that a worker runs finds the way open."""
+_locks: dict[Key, threading.Lock] = {}
+
+
+class Model:
+    """A deployed model, by name: arrays in, arrays out, from tasks, actors, drivers and other deployments.
+
+    Cheap to make and to pickle; it connects on first use, and a process connects once. `transport` is `auto`
+    (HTTP to this node's front door where it is HAProxy and the arrays are small, else Serve's handle), or `http` or
+    `handle` alone.
+    """
+
+    def __init__(self, name: str, version: str | int | None = None, *, transport: Transport = "auto") -> None:
+        if transport not in ("auto", "http", "handle"):
+            raise ConfigError(f"transport: expected auto, http or handle, got {transport!r}")
+        self.name = name
+        self.version = None if version is None else str(version)
+        self.transport: Transport = transport
+
+    def predict(self, inputs: Any, timeout_s: float | None = 60.0) -> Answer:
+        """Return the outputs of `inputs`: one `[rows, ...]` array-like, or a dict of them by input name.
+
+        A sole output comes back bare, several as a dict by name; all are writable and `[rows, ...]`, in order,
+        however many rows there are. Lists and near dtypes are converted where no value changes its meaning.
+
+        Raises, before anything is sent, `UnknownModel` and `InvalidInput`; then `Overloaded`, `PredictionFailed`,
+        `DeadlineExceeded` after `timeout_s` seconds (None waits for ever; the replica drops the call too), and
+        `NotReady` where no replica answers in several attempts. In a coroutine, await `predict_async` instead.
+        """
+        deadline_s = _deadline_s(timeout_s)
+        if (connection := _connections.get(self._key())) is not None:
+            try:
+                rows = values.to_rows(connection.description.signature, inputs)
+                if rows.count <= connection.description.max_batch_size and connection.uses_door(
+                    values.size_bytes(rows.arrays)
+                ):
+                    outputs = connection.predict_once(rows.arrays, deadline_s)
+                    return values.to_answer(connection.description.signature, outputs)
+            except (NotReady, InvalidInput, UnknownModel):
+                # The long way round tries again, or raises it again.
+                pass
+        return background.run(self._predict(inputs, deadline_s))
+
+    async def predict_async(self, inputs: Any, timeout_s: float | None = 60.0) -> Answer:
+        """Do what `predict` does without blocking the event loop; cancelling it cancels the call."""
+        return await self._predict(inputs, _deadline_s(timeout_s))
+
+    @property
+    def signature(self) -> Signature:
+        """The names, dtypes and shapes of the model's inputs and outputs, as it is deployed now."""
+        return self._connect(_deadline_s(60.0), time.monotonic()).description.signature
+
+    async def _predict(self, inputs: Any, deadline_s: float | None) -> Answer:
+        """Predict; where the model refuses or is gone, look whether it has been redeployed, and try once more."""
+        connection = _connections.get(self._key())
+        if connection is None:
+            connection = await asyncio.to_thread(self._connect, deadline_s)
+        try:
+            return await _predict_with(connection, inputs, deadline_s)
+        except (NotReady, InvalidInput, UnknownModel):
+            fresh = await asyncio.to_thread(self._connect, deadline_s, time.monotonic() - FRESH_S)
+            if (fresh.place, fresh.description) == (connection.place, connection.description):
+                raise
+        return await _predict_with(fresh, inputs, deadline_s)
+
+    def _connect(self, deadline_s: float | None, not_before_s: float = float("-inf")) -> Connection:
+        """Return this process's connection, made anew if it was described before `not_before_s`; blocking."""
+        key = self._key()
+        with _locks.setdefault(key, threading.Lock()):
+            known = _connections.get(key)
+            if known is not None and known.described_s >= not_before_s:
+                return known
+            _connections[key] = connect(self.name, self.version, self.transport, deadline_s)
+            return _connections[key]
+
+    def _key(self) -> Key:
+        return lookup.cluster_id(), self.name, self.version, self.transport
+
+    def __repr__(self) -> str:
+        version = "" if self.version is None else f", version={self.version!r}"
+        return f"Model({self.name!r}{version})"
+
+
+async def _predict_with(connection: Connection, inputs: Any, deadline_s: float | None) -> Answer:
+    signature = connection.description.signature
+    rows = values.to_rows(signature, inputs)
+    return values.to_answer(signature, await _predict_pieces(connection, rows, deadline_s))
+
+
+async def _predict_pieces(connection: Connection, rows: Rows, deadline_s: float | None) -> Arrays:
+    """Send a batch in pieces that a replica takes, several at a time; one that fails ends the others."""
+    if rows.count <= connection.description.max_batch_size:
+        return await connection.predict(rows.arrays, deadline_s)
+    turn = asyncio.Semaphore(PIECES_UNDER_WAY)
+
+    async def send(piece: Arrays) -> Arrays:
+        async with turn:
+            return await connection.predict(piece, deadline_s)
+
+    tasks = [asyncio.ensure_future(send(piece)) for piece in values.split(rows, connection.description.max_batch_size)]
+    try:
+        return values.join(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def _deadline_s(timeout_s: float | None) -> float | None:
+    return None if timeout_s is None else time.monotonic() + timeout_s
