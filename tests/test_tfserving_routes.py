@@ -16,9 +16,8 @@ import uvicorn
 from deployments.execution import Answer
 from deployments.servable import Servable
 from deployments.tensors import Signature, TensorSpec
-from serve_app import lifespan
-from serve_app.errors import error_response
-from serve_app.tfserving_routes import TfServingRoutes
+from serve_app.limits import Limits
+from serve_app.routes import ModelRoutes
 
 F32 = np.dtype("float32")
 
@@ -35,18 +34,7 @@ class Halves:
 @pytest.fixture(scope="module")
 def url():
     signature = Signature((TensorSpec("x", F32, (None,)),), (TensorSpec("y", F32, (None,)),))
-    routes = TfServingRoutes(Servable("half_plus_two", "1", signature, Halves(), 8), max_body_bytes=10_000)
-
-    async def app(scope, receive, send):
-        if scope["type"] == "lifespan":
-            await lifespan.answer(receive, send)
-            return
-        try:
-            response = await routes.respond(scope["path"], scope, receive)
-        except Exception as error:
-            response = error_response(error)
-        await response.send(send)
-
+    app = ModelRoutes(Servable("half_plus_two", "1", signature, Halves(), 8), Limits(max_body_bytes=10_000))
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -90,12 +78,12 @@ def test_status_and_metadata(url):
     [
         (["-d", "{}"], "half_plus_two:predict", 400, "Missing 'inputs' or 'instances' key"),
         (["-d", '{"instances": [[1]]}'], "half_plus_two:predict", 400, "input 'x': expected 1 axes"),
-        (["-d", '{"instances": [1]}'], "other:predict", 404, "Servable not found for request: Latest(other)"),
-        ([], "half_plus_two/versions/9", 404, "Specific(half_plus_two, 9)"),
-        ([], "half_plus_two/labels/stable/metadata", 404, "label stable"),
-        (["-d", "{}"], "half_plus_two:classify", 400, "tensorflow/serving/classify"),
-        (["-d", "{}"], "half_plus_two:regress", 400, "tensorflow/serving/regress"),
-        (["-d", "{}"], "half_plus_two:explain", 404, "Malformed request: POST"),
+        (["-d", '{"instances": [1]}'], "other:predict", 404, "unknown model 'other'"),
+        ([], "half_plus_two/versions/9", 404, "no version '9'"),
+        ([], "half_plus_two/labels/stable/metadata", 404, "no endpoint"),
+        (["-d", "{}"], "half_plus_two:classify", 404, "no endpoint"),
+        (["-d", "{}"], "half_plus_two:regress", 404, "no endpoint"),
+        (["-d", "{}"], "half_plus_two:explain", 404, "no endpoint"),
         ([], "half_plus_two:predict", 405, "use POST"),
         (["-X", "DELETE"], "half_plus_two", 405, "use GET"),
         (["-d", "x" * 10_001], "half_plus_two:predict", 413, "10000 bytes"),

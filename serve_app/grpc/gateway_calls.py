@@ -1,0 +1,104 @@
+"""The service's calls at the gateway: about the server, and those for a model that nobody else could route.
+
+Serve's front door routes a call to its model by metadata or by the name in it. What is left comes here: streams
+without metadata (each of their requests names its own model), compressed requests, models that are unknown or not
+ready. Requests are passed on as bytes, over one channel to the same front door, with the metadata added.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from deployments.errors import NotReady, UnknownModel
+from serve_app.directory import DeployedModel, Directory
+from serve_app.errors import ModelsAreDeclared
+from serve_app.grpc.messages import SERVICE, Encoded, ModelInferResponse, message
+from serve_app.grpc.model_calls import fill, parse
+from serve_app.grpc.names import model_name_of
+from serve_app.grpc.statuses import PassedOn
+from serve_app.server_metadata import server_metadata
+
+_UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+"""Sizes are the replicas' to judge: each model has its own limit."""
+
+
+class GatewayCalls:
+    """Answers the calls about the server, and passes those about a model on to it."""
+
+    def __init__(self, directory: Directory, address: str) -> None:
+        self.directory = directory
+        self.address = address
+        self._channel: grpc.aio.Channel | None = None
+
+    @classmethod
+    def to_front_door(cls, directory: Directory) -> GatewayCalls:
+        """Return the calls over this cluster's own gRPC address, as Serve's controller knows it."""
+        from ray.serve.context import _get_global_client
+
+        options = _get_global_client().get_serve_details().get("grpc_options") or {}
+        return cls(directory, f"127.0.0.1:{options.get('port') or 9000}")
+
+    async def call(self, method: str, body: bytes) -> Any:
+        """Answer the call `method`, whose request is `body`."""
+        if method.startswith("Model"):
+            return await self._about_model(method, body)
+        request = parse(message(f"{method}Request"), body)
+        if method in ("RepositoryModelLoad", "RepositoryModelUnload"):
+            raise ModelsAreDeclared(request.model_name, method.removeprefix("RepositoryModel").lower())
+        if method == "ServerMetadata":
+            return fill(method, server_metadata())
+        models = sorted((await self.directory.models()).values(), key=lambda model: model.name)
+        if method == "RepositoryIndex":
+            return fill(method, {"models": [_entry(m) for m in models if m.state == "READY" or not request.ready]})
+        ready = bool(models) and all(model.state == "READY" for model in models)
+        return fill(method, {"live": True} if method == "ServerLive" else {"ready": ready})
+
+    async def infer(self, body: bytes) -> Any:
+        """Pass one request of a stream on to its model."""
+        model = await self._find(model_name_of("ModelInfer", body))
+        return ModelInferResponse.FromString(await self._pass_on("ModelInfer", body, model))
+
+    async def _about_model(self, method: str, body: bytes) -> Any:
+        name = model_name_of(method, body)
+        if method == "ModelStatistics" and not name:
+            return await self._all_statistics(body)
+        if method == "ModelReady":
+            # Triton's answer for a model that is unknown or down is "no", not an error.
+            found = (await self.directory.models()).get(name)
+            if found is None or found.state != "READY":
+                return fill(method, {"ready": False})
+        return Encoded(await self._pass_on(method, body, await self._find(name)))
+
+    async def _all_statistics(self, body: bytes) -> Any:
+        response = message("ModelStatisticsResponse")()
+        for model in sorted((await self.directory.models()).values(), key=lambda model: model.name):
+            if model.state == "READY":
+                response.MergeFromString(await self._pass_on("ModelStatistics", body, model))
+        return response
+
+    async def _find(self, name: str) -> DeployedModel:
+        """Return a model that can answer now; raise `UnknownModel` or `NotReady`."""
+        models = await self.directory.models()
+        if name not in models:
+            raise UnknownModel(f"unknown model '{name}'; deployed: {', '.join(sorted(models)) or 'none'}")
+        if models[name].state != "READY":
+            raise NotReady(f"model '{name}' is not ready: {models[name].reason}")
+        return models[name]
+
+    async def _pass_on(self, method: str, body: bytes, model: DeployedModel) -> bytes:
+        if self._channel is None:
+            # Made on first use, because it belongs to the running event loop.
+            self._channel = grpc.aio.insecure_channel(self.address, _UNLIMITED)
+        try:
+            answer: bytes = await self._channel.unary_unary(f"/{SERVICE}/{method}")(
+                body, metadata=(("application", model.app_name),)
+            )
+        except grpc.aio.AioRpcError as error:
+            raise PassedOn(error.details() or "", error.code()) from None
+        return answer
+
+
+def _entry(model: DeployedModel) -> dict[str, str]:
+    return {"name": model.name, "version": model.version, "state": model.state, "reason": model.reason}

@@ -1,0 +1,84 @@
+"""The methods that Serve looks up on an ingress class, one for each call of the service, by the call's name."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import cached_property
+from typing import Any, Protocol
+
+from serve_app.directory import Directory
+from serve_app.grpc.gateway_calls import GatewayCalls
+from serve_app.grpc.messages import Encoded
+from serve_app.grpc.model_calls import ModelCalls
+from serve_app.grpc.statuses import fail
+from serve_app.grpc.streams import answer_stream
+
+
+class Calls(Protocol):
+    """What stands behind the methods: `ModelCalls` in a replica, `GatewayCalls` in the gateway."""
+
+    async def call(self, method: str, body: bytes) -> Any:
+        """Return the message (or its bytes as `Encoded`) that answers `method`; raise the domain's errors."""
+        ...
+
+    async def infer(self, body: bytes) -> Any:
+        """Return the `ModelInferResponse` to one request of a stream."""
+        ...
+
+
+def _unary(name: str) -> Callable[..., Awaitable[Any]]:
+    async def method(self: GrpcMethods, request: bytes, grpc_context: Any) -> Any:
+        try:
+            return await self.grpc_calls.call(name, request)
+        except Exception as error:
+            fail(grpc_context, error)
+            return Encoded()
+
+    method.__name__ = name
+    return method
+
+
+class GrpcMethods:
+    """Mixin of an ingress class whose `grpc_calls` answer `inference.GRPCInferenceService`."""
+
+    grpc_calls: Calls
+
+    ServerLive = _unary("ServerLive")
+    ServerReady = _unary("ServerReady")
+    ServerMetadata = _unary("ServerMetadata")
+    ModelReady = _unary("ModelReady")
+    ModelMetadata = _unary("ModelMetadata")
+    ModelConfig = _unary("ModelConfig")
+    ModelStatistics = _unary("ModelStatistics")
+    ModelInfer = _unary("ModelInfer")
+    RepositoryIndex = _unary("RepositoryIndex")
+    RepositoryModelLoad = _unary("RepositoryModelLoad")
+    RepositoryModelUnload = _unary("RepositoryModelUnload")
+
+    async def ModelStreamInfer(self, requests: Any, grpc_context: Any) -> AsyncIterator[Any]:  # noqa: ARG002, N802
+        """Answer a stream of requests; see `answer_stream`."""
+        async for response in answer_stream(requests, self.grpc_calls.infer):
+            yield response
+
+
+class ModelGrpcMethods(GrpcMethods):
+    """`GrpcMethods` of a model's replica, which has a `servable` and `door.limits`."""
+
+    servable: Any
+    door: Any
+
+    @cached_property
+    def grpc_calls(self) -> Calls:  # type: ignore[override]
+        """The calls for this replica's model."""
+        return ModelCalls(self.servable, self.door.limits.max_body_bytes)
+
+
+class GatewayGrpcMethods(GrpcMethods):
+    """`GrpcMethods` of the gateway, which has a `directory` of the models."""
+
+    directory: Directory
+
+    @cached_property
+    def grpc_calls(self) -> Calls:  # type: ignore[override]
+        """The calls over this cluster's front door."""
+        return GatewayCalls.to_front_door(self.directory)

@@ -1,0 +1,100 @@
+"""The service's calls for one model: bytes of a request to the message that answers it, errors raised.
+
+A model that is an application of its own also answers the calls about the server, for where it is the only one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+
+from deployments.errors import InvalidInput
+from deployments.servable import Servable
+from deployments.statistics import Stages
+from serve_app.errors import BodyTooLarge, ModelsAreDeclared, cause_of
+from serve_app.grpc.messages import ModelInferRequest, message
+from serve_app.protocols import v2_metadata
+from serve_app.protocols.grpc_codec import GrpcCodec
+from serve_app.server_metadata import server_metadata
+
+
+class ModelCalls:
+    """Answers every unary call of the service for one model version."""
+
+    def __init__(self, servable: Servable, max_body_bytes: int) -> None:
+        self.servable = servable
+        self.max_body_bytes = max_body_bytes
+        self._codec = GrpcCodec(servable)
+
+    async def infer(self, body: bytes) -> Any:
+        """Answer a `ModelInferRequest`; every failure is counted here and raised on."""
+        started_ns = time.monotonic_ns()
+        try:
+            if len(body) > self.max_body_bytes:
+                raise BodyTooLarge(self.max_body_bytes)
+            request = self._codec.decode(parse(ModelInferRequest, body))
+            decoded_ns = time.monotonic_ns()
+            deadline_s = None if request.timeout_s is None else started_ns / 1e9 + request.timeout_s
+            answer = await self.servable.predict(request.inputs, deadline_s)
+            answered_ns = time.monotonic_ns()
+            response = self._codec.encode(answer.outputs, request)
+        except BaseException as error:
+            # Cancellation too: a client whose deadline passed is part of the count.
+            self.servable.statistics.failed(cause_of(error), time.monotonic_ns() - started_ns)
+            raise
+        stages = Stages.between(started_ns, decoded_ns, answered_ns, answer)
+        self.servable.statistics.succeeded(len(next(iter(request.inputs.values()))), stages)
+        return response
+
+    async def call(self, method: str, body: bytes) -> Any:
+        """Answer the call `method`, whose request is `body`."""
+        if method == "ModelInfer":
+            return await self.infer(body)
+        if method.startswith("Model"):
+            return self._about_model(method, body)
+        return self._about_server(method, body)
+
+    def _about_model(self, method: str, body: bytes) -> Any:
+        request = parse(message(f"{method}Request"), body)
+        if request.name or method != "ModelStatistics":
+            self._codec.require_known(request.name, request.version)
+        content: Mapping[str, Any] = {}
+        if method == "ModelReady":
+            content = {"ready": self.servable.is_ready()}
+        elif method == "ModelMetadata":
+            content = v2_metadata.metadata(self.servable)
+        elif method == "ModelConfig":
+            content = {"config": v2_metadata.config(self.servable)}
+        elif method == "ModelStatistics":
+            content = {"model_stats": [v2_metadata.statistics(self.servable)]}
+        return fill(method, content)
+
+    def _about_server(self, method: str, body: bytes) -> Any:
+        request = parse(message(f"{method}Request"), body)
+        ready = self.servable.is_ready()
+        if method in ("RepositoryModelLoad", "RepositoryModelUnload"):
+            raise ModelsAreDeclared(request.model_name, method.removeprefix("RepositoryModel").lower())
+        if method == "ServerMetadata":
+            return fill(method, server_metadata())
+        if method == "RepositoryIndex":
+            state = "READY" if ready else "UNAVAILABLE"
+            model = {"name": self.servable.name, "version": self.servable.version, "state": state, "reason": ""}
+            return fill(method, {"models": [model] if ready or not request.ready else []})
+        return fill(method, {"live": True} if method == "ServerLive" else {"ready": ready})
+
+
+def parse(kind: Any, body: bytes) -> Any:
+    """Return the message of class `kind` in `body`; raise `InvalidInput` where it is none."""
+    try:
+        return kind.FromString(body)
+    except DecodeError:
+        raise InvalidInput(f"expected a {kind.DESCRIPTOR.full_name}; the request's bytes are none") from None
+
+
+def fill(method: str, content: Mapping[str, Any]) -> Any:
+    """Return the response of `method` with `content`, members that the message lacks left out."""
+    return json_format.ParseDict(dict(content), message(f"{method}Response")(), ignore_unknown_fields=True)

