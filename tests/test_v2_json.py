@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from tests.routes_harness import BFLOAT16, WEIGHTS, call, dense, identity, routes, simple, simple_string, tensor
 
 X = np.arange(32, dtype=np.float32).reshape(2, 16) / 7
