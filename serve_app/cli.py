@@ -9,6 +9,7 @@ import typer
 
 from deployments.errors import SoloError
 from serve_app.doctor import doctor
+from serve_app.plan_command import plan
 
 app = typer.Typer(
     name="solo",
@@ -42,4 +43,5 @@ def serve(
         raise typer.Exit(1) from None
 
 
+app.command()(plan)
 app.command()(doctor)
