@@ -8,36 +8,21 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from deployments.lengths import Lengths
 from deployments.model import LoadedModel
 from deployments.planning import ledger
-from deployments.planning.baseline import predict_p50_s
 from deployments.planning.buckets import Bucket, buckets
+from deployments.planning.findings import Findings, find
 from deployments.planning.options import PlanOptions
-from deployments.planning.reference import Reference
-from deployments.planning.search import Search
-from deployments.planning.selection import choose
 from deployments.planning.steps import by_count, closed, steps
 from deployments.planning.subject import Subject
-from deployments.planning.trials import Trial
 from deployments.tensors import Arrays, Signature
 
 __all__ = ["Plan", "PlanOptions", "make_plan"]
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What planning found out, beside the chosen trials."""
-
-    table: Mapping[Bucket, Sequence[Trial]]
-    predict_p50_s: float | None
-    memory: Mapping[str, Any]
-    seconds: float
-    from_cache: bool = False
 
 
 @dataclass(eq=False)
@@ -46,16 +31,20 @@ class Plan:
 
     subject: Subject
     options: PlanOptions
-    chosen: Mapping[Bucket, Trial]
     findings: Findings
+    memory: Mapping[str, Any]
+    """The ledger, see `planning.ledger`."""
     model: LoadedModel | None
     """Held only where a chosen runner runs on the model's own variables."""
+    seconds: float
+    """What making it took."""
     batch_sizes: tuple[int, ...] = field(init=False)
     lengths: Lengths | None = field(init=False)
     """Pads and cuts dynamic inner axes; None where there are none, or they are left open."""
 
     def __post_init__(self) -> None:
         """Resolve what runs each number of rows."""
+        self.chosen = self.findings.chosen
         self.batch_sizes = tuple(sorted({bucket.batch_size for bucket in self.chosen}))
         self.lengths = lengths_of(self.subject.signature, self.options)
         self._steps = steps(self.subject.signature, self.chosen)
@@ -96,25 +85,26 @@ class Plan:
         return {
             "device": self.options.device_name,
             "precision": self.options.precision,
-            "chosen": {_key(bucket): trial.name for bucket, trial in self.chosen.items()},
-            "candidates": {_key(b): [trial.row() for trial in _ranked(ts)] for b, ts in self.findings.table.items()},
+            "chosen": {bucket.key: trial.name for bucket, trial in self.chosen.items()},
+            "candidates": self.findings.rows,
             "tolerance": self.options.largest_error,
             "inline": {str(size): self.is_inline(size) for size in self.batch_sizes},
             "predict_p50_ms": None if predict_s is None else round(predict_s * 1e3, 4),
             "factor_over_predict": self._factor(),
             "traces_after_ready": self.traces_after_ready,
-            "memory": dict(self.findings.memory),
+            "memory": dict(self.memory),
             "from_cache": self.findings.from_cache,
-            "seconds": round(self.findings.seconds, 2),
+            "seconds": round(self.seconds, 2),
         }
 
     def summary(self) -> str:
         """Return the choice in one line for a log."""
-        names = ", ".join(f"{_key(bucket)}: {trial.name}" for bucket, trial in self.chosen.items())
+        names = ", ".join(f"{bucket.key}: {trial.name}" for bucket, trial in self.chosen.items())
         factor = self._factor()
         compared = "" if factor is None else f", {factor:,.0f} times as fast as model.predict"
-        known = " (from the plan cache)" if self.findings.from_cache else ""
-        return f"{self._expected_s[1] * 1e3:.3g} ms a prediction{compared}; by batch size {names}{known}"
+        known = "kept plan, not timed again" if self.findings.from_cache else "planned"
+        speed = f"{self._expected_s[1] * 1e3:.3g} ms a prediction{compared}"
+        return f"{speed}; by batch size {names} ({known} in {self.seconds:.1f} s)"
 
     def _factor(self) -> float | None:
         """Return how many times faster the smallest batch is than `model.predict` with as many rows."""
@@ -123,12 +113,14 @@ class Plan:
 
     def close(self) -> None:
         """Free what the chosen runners hold; no `run` may be under way, later ones raise `NotReady`."""
+        # A closed session's callable is a pointer to freed memory.
+        self._steps = [closed] * len(self._steps)
         for runner in {id(trial.runner): trial.runner for trial in self.chosen.values()}.values():
             assert runner is not None
             runner.close()
-        # A closed session's callable is a pointer to freed memory.
-        self._steps = [closed] * len(self._steps)
-        self.chosen, self.model = {}, None
+        for trial in self.chosen.values():
+            trial.runner = None
+        self.model = None
 
 
 def make_plan(model: LoadedModel, options: PlanOptions | None = None) -> Plan:
@@ -139,20 +131,13 @@ def make_plan(model: LoadedModel, options: PlanOptions | None = None) -> Plan:
     """
     options = options or PlanOptions()
     started_s, before = time.monotonic(), ledger.read(options.device)
-    wanted = buckets(model.signature, options)
     subject = Subject(model, options.device)
-    reference = Reference(subject, options)
-    table = Search(subject, reference, options, started_s + options.budget_s).run(wanted)
-    baseline_s = predict_p50_s(model, reference.cases(wanted[0])[0].inputs, options.budget_s)
-    chosen = choose(table)
-    _drop_unchosen(table, chosen)
+    findings = find(subject, options, buckets(model.signature, options))
     subject.release()
-    keeps = any(trial.candidate.keeps_variables for trial in chosen.values())
-    del reference
     gc.collect()
     memory = ledger.ledger(subject.weights_bytes, before, ledger.read(options.device))
-    findings = Findings(table, baseline_s, memory, time.monotonic() - started_s)
-    return Plan(subject, options, chosen, findings, model if keeps else None)
+    keeps = any(trial.candidate.keeps_variables for trial in findings.chosen.values())
+    return Plan(subject, options, findings, memory, model if keeps else None, time.monotonic() - started_s)
 
 
 def lengths_of(signature: Signature, options: PlanOptions) -> Lengths | None:
@@ -160,24 +145,3 @@ def lengths_of(signature: Signature, options: PlanOptions) -> Lengths | None:
     if signature.is_static or not options.allowed_lengths:
         return None
     return Lengths(signature, options.allowed_lengths, options.padding_value)
-
-
-def _drop_unchosen(table: Mapping[Bucket, Sequence[Trial]], chosen: Mapping[Bucket, Trial]) -> None:
-    """Close and forget every runner that serves no bucket, so that weights are resident once."""
-    kept = {id(trial.runner) for trial in chosen.values()}
-    dropped = {id(trial.runner): trial.runner for trials in table.values() for trial in trials if trial.runner}
-    for identity, runner in dropped.items():
-        if identity not in kept:
-            runner.close()
-    for trials in table.values():
-        for trial in trials:
-            if id(trial.runner) not in kept:
-                trial.runner = None
-
-
-def _key(bucket: Bucket) -> str:
-    return str(bucket.batch_size) if bucket.length is None else f"{bucket.batch_size}x{bucket.length}"
-
-
-def _ranked(trials: Sequence[Trial]) -> list[Trial]:
-    return sorted(trials, key=lambda trial: trial.p50_s)

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from deployments.candidates._interface import Unfit
+from deployments.planning.buckets import open_shapes
 from deployments.planning.subject import Subject
 from deployments.tensors import Shape
 
@@ -63,8 +64,8 @@ def frozen(subject: Subject, shapes: Sequence[Shape], lower_control_flow: bool =
 
 
 def _freeze(subject: Subject, shapes: Sequence[Shape], lower_control_flow: bool) -> Frozen:
+    refuse_mutation(subject)
     concrete = subject.concrete(shapes)
-    _refuse_mutation(concrete.graph.as_graph_def())
     function = convert_variables_to_constants_v2(concrete, lower_control_flow=lower_control_flow)
     graph_def = function.graph.as_graph_def()
     count = len(subject.signature.inputs)
@@ -83,8 +84,10 @@ def nodes(graph_def: Any) -> list[Any]:
     return [*graph_def.node, *(node for function in graph_def.library.function for node in function.node_def)]
 
 
-def _refuse_mutation(graph_def: Any) -> None:
-    for node in nodes(graph_def):
+def refuse_mutation(subject: Subject) -> None:
+    """Raise `Unfit` for a model that writes variables."""
+    concrete = subject.concrete(open_shapes(subject.signature))
+    for node in nodes(concrete.graph.as_graph_def()):
         if node.op in MUTATING:
             raise Unfit(f"the model writes its own state ({node.op} '{node.name}')")
 

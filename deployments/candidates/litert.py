@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from deployments.candidates._frozen import nodes
+from deployments.candidates._frozen import nodes, refuse_mutation
 from deployments.candidates._interface import Runner, Unfit
 from deployments.candidates.xla import fixed_shapes
 from deployments.planning.buckets import Bucket, open_shapes
@@ -39,6 +39,7 @@ class Lite:
             raise Unfit("one core: the same as 'litert'")
         if any(spec.dtype == STRING for spec in (*subject.signature.inputs, *subject.signature.outputs)):
             raise Unfit("strings are not supported here")
+        refuse_mutation(subject)
         shapes = fixed_shapes(subject, bucket)
         content = _converted(subject, shapes)
         return _runner(_interpreter(content, self.threads, shapes))
@@ -96,7 +97,9 @@ def _runner(interpreter: Any) -> Runner:
     # An interpreter is one set of buffers, and Invoke releases the GIL.
     lock = threading.Lock()
 
-    def run(arrays: Arrays) -> Arrays:
+    # The wrapper reads the flatbuffer in place, and only the interpreter keeps it: without it, answers turn to
+    # errors once the memory is used again (TF 2.21).
+    def run(arrays: Arrays, _alive: Any = interpreter) -> Arrays:
         with lock:
             for index, array in zip(feeds, arrays, strict=True):
                 set_tensor(index, array, 0)

@@ -19,6 +19,11 @@ class Bucket:
     batch_size: int
     length: int | None = None
 
+    @property
+    def key(self) -> str:
+        """As it stands in the published plan: the batch size, and `BATCHxLENGTH` where there are lengths."""
+        return str(self.batch_size) if self.length is None else f"{self.batch_size}x{self.length}"
+
     def shapes(self, signature: Signature) -> tuple[Shape, ...]:
         """Return every input's shape in this bucket, `None` only for axes that are left open."""
         return tuple(self._shape(spec.shape) for spec in signature.inputs)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 
-from deployments.candidates import Candidate, Runner, Unfit, all_candidates
+from deployments.candidates import Candidate, all_candidates
 from deployments.errors import LoadError
+from deployments.planning.attempts import Attempts
 from deployments.planning.buckets import Bucket
 from deployments.planning.options import PlanOptions
 from deployments.planning.reference import Reference
-from deployments.planning.subject import Subject
+from deployments.planning.selection import ONE_FOR_ALL
 from deployments.planning.timing import HOPELESS, time_trials
 from deployments.planning.trials import Trial
-from deployments.planning.verification import Differs
 
 BUILDING_SHARE = 0.7
 """Of a bucket's time; the rest is for timing what was built."""
@@ -26,14 +26,13 @@ SPENT = "skipped: the budget is spent"
 class Search:
     """Tries candidates bucket by bucket; what failed or was hopeless in one bucket is not tried in the next."""
 
-    def __init__(self, subject: Subject, reference: Reference, options: PlanOptions, ends_s: float) -> None:
-        self._subject = subject
+    def __init__(self, attempts: Attempts, reference: Reference, options: PlanOptions) -> None:
+        self._attempts = attempts
         self._reference = reference
-        self._options = options
-        self._candidates = _selected(options)
-        self._open: dict[str, Runner] = {}
+        self._progress = options.progress
+        self._candidates = selected(options)
         self._given_up: dict[str, str] = {}
-        self._ends_s = ends_s
+        self._ends_s = time.monotonic() + options.budget_s
 
     def run(self, buckets: tuple[Bucket, ...]) -> dict[Bucket, list[Trial]]:
         """Return the table of trials; raises `LoadError` with what was tried where a bucket has none that is ok."""
@@ -43,42 +42,29 @@ class Search:
             share = FIRST_BUCKET_SHARE if index == 0 and left > 1 else 1 / left
             table[bucket] = self._try_bucket(bucket, share * max(0.0, self._ends_s - time.monotonic()))
             self._learn(table[bucket])
-            self._tell((index + 1) / len(buckets), f"batch size {bucket.batch_size} done")
+            self._tell((index + 1) / len(buckets), f"batch size {bucket.key}: done")
         return table
 
     def _try_bucket(self, bucket: Bucket, share_s: float) -> list[Trial]:
         start_s = time.monotonic()
         trials: list[Trial] = []
         for candidate in self._candidates:
-            late = time.monotonic() - start_s > BUILDING_SHARE * share_s
+            is_late = time.monotonic() - start_s > BUILDING_SHARE * share_s
             has_one = any(trial.is_ok for trial in trials)
-            trials.append(self._try(candidate, bucket, is_late=late and has_one))
+            trials.append(self._try(candidate, bucket, is_late and has_one))
         if not any(trial.is_ok for trial in trials):
             raise LoadError(failure_text(bucket, trials))
         time_trials(trials, self._reference.cases(bucket)[0].inputs, start_s + share_s)
+        _retire(trials)
         return trials
 
     def _try(self, candidate: Candidate, bucket: Bucket, is_late: bool) -> Trial:
-        """Build and verify one candidate; every failure becomes its status."""
-        trial = Trial(candidate, bucket)
         if candidate.name in self._given_up:
-            trial.status = self._given_up[candidate.name]
-        elif self._reference.is_random and not candidate.keeps_variables:
-            trial.status = "skipped: the model draws random numbers, which a frozen copy of its state would repeat"
-        elif is_late and candidate.name not in self._open:
-            trial.status = SPENT
-        else:
-            self._tell(None, f"batch size {bucket.batch_size}: {candidate.name}")
-            attempt(trial, self._build, self._reference)
-        return trial
-
-    def _build(self, candidate: Candidate, bucket: Bucket) -> Runner:
-        if candidate.name in self._open:
-            return self._open[candidate.name]
-        runner = candidate.build(self._subject, bucket)
-        if runner.is_open:
-            self._open[candidate.name] = runner
-        return runner
+            return Trial(candidate, bucket, status=self._given_up[candidate.name])
+        if is_late and not self._attempts.is_built(candidate.name):
+            return Trial(candidate, bucket, status=SPENT)
+        self._tell(None, f"batch size {bucket.key}: {candidate.name}")
+        return self._attempts.attempt(candidate, bucket)
 
     def _learn(self, trials: list[Trial]) -> None:
         """Put the fastest first for the next bucket, and give up on what failed or is far too slow."""
@@ -88,45 +74,30 @@ class Search:
         for trial in trials:
             if trial.status == SPENT:
                 continue
-            if not trial.is_ok:
+            if not trial.times_s:
                 self._given_up.setdefault(trial.name, trial.status)
             elif trial.fastest_s > max(HOPELESS * best.p50_s, best.p50_s + NEGLIGIBLE_S):
-                factor = trial.p50_s / best.p50_s
                 self._given_up[trial.name] = (
-                    f"skipped: {factor:.1f} times slower than {best.name} at batch size {trial.bucket.batch_size}"
+                    f"skipped: {trial.p50_s / best.p50_s:.1f} times slower than {best.name} "
+                    f"at batch size {trial.bucket.key}"
                 )
 
     def _tell(self, fraction: float | None, text: str) -> None:
-        if self._options.progress is not None:
-            self._options.progress(fraction, text)
+        if self._progress is not None:
+            self._progress(fraction, text)
 
 
-def attempt(trial: Trial, build: object, reference: Reference) -> None:
-    """Build and verify `trial`, alone and as part of what its bucket's batch is, and note the outcome."""
-    try:
-        trial.runner = build(trial.candidate, trial.bucket)  # type: ignore[operator]
-        errors = [
-            reference.check(case, outputs)
-            for case in reference.cases(trial.bucket)
-            for outputs in (trial.runner.run(case.inputs) for _ in range(trial.runner.warming_runs))
-        ]
-        trial.error = max((error for error in errors if error is not None), default=None)
-    except Unfit as unfit:
-        trial.status = f"unfit: {unfit}"
-    except Differs as differs:
-        trial.status, trial.error = f"differs: {differs}", differs.error
-    except LoadError:
-        raise
-    except Exception as error:  # whatever TensorFlow raises: the candidate is dropped, not the model
-        trial.status = f"failed: {type(error).__name__}: {_first_line(error)}"
+def _retire(trials: list[Trial]) -> None:
+    """Close this bucket's own runners that cannot be chosen any more, before the next bucket builds its own."""
+    best_s = min(trial.p50_s for trial in trials if trial.is_ok)
+    for trial in trials:
+        runner = trial.runner
+        if runner is not None and not runner.is_open and trial.p50_s > ONE_FOR_ALL * best_s:
+            runner.close()
+            trial.runner = None
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [""]
-    return lines[0][:200]
-
-
-def _selected(options: PlanOptions) -> list[Candidate]:
+def selected(options: PlanOptions) -> list[Candidate]:
     """Return the candidates that the options allow; raises `LoadError` for a name that there is not."""
     candidates = all_candidates()
     names = {candidate.name for candidate in candidates}
@@ -139,4 +110,4 @@ def _selected(options: PlanOptions) -> list[Candidate]:
 def failure_text(bucket: Bucket, trials: list[Trial]) -> str:
     """Return the table of what was tried, for the error of a model that nothing runs correctly."""
     lines = "\n".join(f"  {trial.name}: {trial.status}" for trial in trials)
-    return f"no candidate runs the model correctly at batch size {bucket.batch_size}:\n{lines}"
+    return f"no candidate runs the model correctly at batch size {bucket.key}:\n{lines}"
