@@ -236,7 +236,7 @@ def test_a_bad_factory(
 
 def test_a_factory_module_whose_own_import_is_missing(module: Callable[[str, str], None]) -> None:
     module("factories_c", "import package_that_is_not_there")
-    fails(Source("factories_c:build"), "'package_that_is_not_there', which is not installed")
+    fails(Source("factories_c:build"), "imports 'package_that_is_not_there', which is not installed")
 
 
 def test_an_unreadable_config_is_explained_briefly(tmp_path: Path) -> None:

@@ -24,9 +24,10 @@ def import_module(name: str, key: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         missing = error.name or name
-        why = "" if missing == name else f" (it imports '{missing}', which is not installed)"
+        if not f"{name}.".startswith(f"{missing}."):
+            raise LoadError(f"{key}: '{name}' imports '{missing}', which is not installed") from error
         raise LoadError(
-            f"{key}: no module '{name}'{why}; it must be installed or lie in the working directory, {folder}"
+            f"{key}: no module '{name}'; it must be installed or lie in the working directory, {folder}"
         ) from error
     except Exception as error:
         raise LoadError(f"{key}: importing '{name}' failed: {type(error).__name__}: {error}") from error

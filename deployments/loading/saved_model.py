@@ -55,6 +55,9 @@ def load(path: Path, source: Source) -> LoadedModel:
     function = root.signatures.get(source.signature_name)
     if function is None:
         raise missing_signature(source, root.signatures)
+    if any(op.type in serving_graph.REFERENCE_TYPES for op in function.graph.get_operations()):
+        # TensorFlow 2.21 keeps no Python object for these: not listed as variables, and impossible to freeze.
+        return _from_graph(path, source, LoadError("TensorFlow 1 variables"))
     return _from_objects(path, source, root, function)
 
 
@@ -82,14 +85,17 @@ def _from_graph(path: Path, source: Source, cause: Exception) -> LoadedModel:
     except LoadError:
         raise
     except Exception as error:
-        first = str(cause).strip().splitlines()[0][:300] if str(cause).strip() else type(cause).__name__
         raise LoadError(
-            f"'{source.uri}' is not a SavedModel that TensorFlow {tf.__version__} can read, neither its objects nor "
-            f"its graph: {first}"
+            f"'{source.uri}' is not a SavedModel that TensorFlow {tf.__version__} can read, neither its objects "
+            f"({_first_line(cause)}) nor its graph ({_first_line(error)})"
         ) from error
     inputs = _by_name(loaded.inputs, specs.input_spec)
     outputs = _known_outputs(loaded.outputs, loaded, inputs)
     return _model(path, source, specs.signature(inputs, outputs), loaded, loaded.variables)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _model(

@@ -18,6 +18,8 @@ from deployments.loading import graph_functions, names
 
 v1 = tf.compat.v1
 SERVING_TAGS = ["serve"]
+REFERENCE_TYPES = ("VariableV2", "Variable")
+"""TensorFlow 1's variables, whose output is the value itself; those since are read through a handle."""
 TABLE_TYPES = ("HashTableV2", "MutableHashTableV2")
 
 
@@ -29,6 +31,8 @@ class ServingGraph:
     signatures: Mapping[str, Any]
     variables: Mapping[str, Any]
     """Tensor name of the handle to value, an array."""
+    references: Mapping[str, Any]
+    """Tensor name to value of TensorFlow 1's variables."""
     tables: Mapping[str, tuple[Any, Any]]
     """Tensor name of the handle to keys and values, arrays."""
 
@@ -64,6 +68,7 @@ def read(path: Path, suffix: str) -> ServingGraph:
             graph_def=graph_functions.renamed(meta.graph_def, suffix),
             signatures=dict(meta.signature_def),
             variables=_variable_values(session, graph),
+            references=_reference_values(session, graph),
             tables=_table_contents(session, graph),
         )
 
@@ -86,7 +91,7 @@ def function(graph: ServingGraph, definition: Any) -> GraphFunction:
     # Not `tf.function`: only `wrap_function` registers the imported graph's own function library.
     concrete = v1.wrap_function(run, [inputs[name] for name in input_names])
     outputs = dict(zip(output_names, concrete.structured_outputs, strict=True))
-    return GraphFunction(inputs, outputs, concrete, tuple(state.variables.values()), tuple(state.tables.values()))
+    return GraphFunction(inputs, outputs, concrete, state.all_variables, tuple(state.tables.values()))
 
 
 @dataclass(frozen=True)
@@ -94,26 +99,32 @@ class _State:
     """The variables and tables that a pruned graph uses, by the tensor name of their handles."""
 
     variables: Mapping[str, Any]
+    references: Mapping[str, Any]
     tables: Mapping[str, Any]
 
     @staticmethod
     def of(pruned: Any, graph: ServingGraph) -> _State:
         used = {f"{node.name}:0" for node in pruned.node}
-        variables = {
-            name: tf.Variable(value, trainable=False) for name, value in graph.variables.items() if name in used
-        }
-        tables = {name: _table(*content) for name, content in graph.tables.items() if name in used}
-        return _State(variables, tables)
+        return _State(
+            variables={name: _variable(value) for name, value in graph.variables.items() if name in used},
+            references={name: _variable(value) for name, value in graph.references.items() if name in used},
+            tables={name: _table(*content) for name, content in graph.tables.items() if name in used},
+        )
+
+    @property
+    def all_variables(self) -> tuple[Any, ...]:
+        return (*self.variables.values(), *self.references.values())
 
     def captured(self) -> dict[str, Any]:
-        """Return the handles as tensors of the function graph being traced."""
+        """Return handles and references' values as tensors of the function graph being traced."""
         traced = v1.get_default_graph()
-        for variable in self.variables.values():
+        for variable in self.all_variables:
             # By its handle alone the function would not know the variable, and freezing could not find it.
             traced.watch_variable(variable)
         handles = {name: variable.handle for name, variable in self.variables.items()}
         handles |= {name: table.resource_handle for name, table in self.tables.items()}
-        return {name: traced.capture(handle) for name, handle in handles.items()}
+        captured = {name: traced.capture(handle) for name, handle in handles.items()}
+        return captured | {name: variable.read_value() for name, variable in self.references.items()}
 
 
 def _variable_values(session: Any, graph: Any) -> dict[str, Any]:
@@ -127,6 +138,16 @@ def _variable_values(session: Any, graph: Any) -> dict[str, Any]:
         if held[name]
     }
     return dict(session.run(reads))
+
+
+def _reference_values(session: Any, graph: Any) -> dict[str, Any]:
+    references = {op.outputs[0].name: op.outputs[0] for op in graph.get_operations() if op.type in REFERENCE_TYPES}
+    held = session.run({name: v1.is_variable_initialized(ref) for name, ref in references.items()})
+    return dict(session.run({name: ref for name, ref in references.items() if held[name]}))
+
+
+def _variable(value: Any) -> Any:
+    return tf.Variable(value, trainable=False)
 
 
 def _table_contents(session: Any, graph: Any) -> dict[str, tuple[Any, Any]]:
