@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
+from serve_app import haproxy_front
+
 FAST: Mapping[str, str] = {
     # HAProxy in front, and the model's own uvicorn behind it: 0.46 ms a request instead of 9.7 (Ray 2.60).
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -42,6 +44,8 @@ def apply(environ: MutableMapping[str, str] = os.environ) -> Path:
     threads = max(1, min(4, (os.cpu_count() or 2) // 2))
     private = {
         "RAY_SERVE_HAPROXY_NBTHREAD": str(threads),
+        # HAProxy started with our rules added to Serve's: gRPC by the model's name, TensorFlow Serving's paths.
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy_front.write_launcher(folder)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
@@ -49,6 +53,8 @@ def apply(environ: MutableMapping[str, str] = os.environ) -> Path:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
     }
     for name, value in {**FAST, **private}.items():
         environ.setdefault(name, value)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from importlib.metadata import version
 from typing import Any
 
 import orjson
@@ -22,16 +21,10 @@ from serve_app.config import GatewayArgs
 from serve_app.directory import MODELS_PREFIX, DeployedModel, Directory
 from serve_app.errors import MethodNotAllowed, ModelsAreDeclared, UnknownPath, error_response
 from serve_app.forwarding import Forwarder
+from serve_app.grpc.methods import GatewayGrpcMethods
 from serve_app.responses import Receive, Response, Scope, Send, json_response
+from serve_app.server_metadata import server_metadata
 
-SERVER_NAME = "keras-solo"
-EXTENSIONS = [
-    "binary_tensor_data",
-    "classification",
-    "model_configuration",
-    "model_repository",
-    "statistics",
-]
 _REPOSITORY = re.compile(r"^/v2/repository/models/([^/]+)/(load|unload)$")
 _V1_MODEL = re.compile(r"^/v1/models/([^/:]+)")
 
@@ -89,7 +82,7 @@ class GatewayRoutes:
         return models[name]
 
     async def _metadata(self, *_: Any) -> Response:
-        return json_response({"name": SERVER_NAME, "version": version("keras-solo"), "extensions": EXTENSIONS})
+        return json_response(server_metadata())
 
     async def _live(self, *_: Any) -> Response:
         return json_response({"live": True, "ready": await self._all_ready()})
@@ -147,13 +140,14 @@ def _only_ready(body: bytes) -> bool:
     logging_config={"enable_access_log": False},
 )
 @serve.ingress()
-class Gateway:
+class Gateway(GatewayGrpcMethods):
     """The gateway's Serve deployment."""
 
     def __init__(self, args: GatewayArgs) -> None:
         self.args = args
+        self.directory = Directory()
 
     def __serve_build_asgi_app__(self) -> GatewayRoutes:
         """Return the server-wide routes; Serve calls this after `__init__`."""
         limit_bytes = int(self.args.max_body_mb * 2**20)
-        return GatewayRoutes(Directory(), Forwarder.to_front_door(limit_bytes), limit_bytes)
+        return GatewayRoutes(self.directory, Forwarder.to_front_door(limit_bytes), limit_bytes)

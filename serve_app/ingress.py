@@ -8,6 +8,7 @@ from ray import serve
 
 from deployments.replica import ModelReplica, ReplicaOptions, log
 from serve_app import environment
+from serve_app.grpc.methods import ModelGrpcMethods
 from serve_app.limits import DoorOptions
 from serve_app.routes import ModelRoutes
 
@@ -26,8 +27,8 @@ from serve_app.routes import ModelRoutes
     logging_config={"enable_access_log": False},
 )
 @serve.ingress()
-class KerasReplica(ModelReplica):
-    """One resident Keras model that answers HTTP by itself; a Python handle calls `predict` and `describe`."""
+class KerasReplica(ModelGrpcMethods, ModelReplica):
+    """One resident Keras model that answers HTTP and gRPC by itself; a Python handle calls `predict` and `describe`."""
 
     def __init__(self, options: ReplicaOptions, door: DoorOptions) -> None:
         super().__init__(options)

@@ -19,6 +19,7 @@ import psutil
 
 from deployments.errors import ConfigError, LoadError
 from serve_app import environment, serve_config
+from serve_app.grpc_options import with_grpc
 from serve_app.serve_config import ServeConfig
 
 DEFAULT_HOST = "127.0.0.1"
@@ -51,6 +52,9 @@ def serve(path: Path, options: Options = Options()) -> None:
         config = serve_config.read(path)
         raw = _with_address(config.raw, options)
         _check_port(raw["http_options"], options)
+        raw, remark = with_grpc(raw, raw["http_options"]["host"], environment.is_port_free, options.port is not None)
+        if remark:
+            _say(remark)
         _run(raw, config, options)
     finally:
         environment.remove(folder)

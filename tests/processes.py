@@ -62,6 +62,7 @@ def write_config(folder: Path, *applications: Mapping[str, Any], port: int | Non
     port = port or free_port()
     raw = {
         "http_options": {"host": "127.0.0.1", "port": port},
+        "grpc_options": {"port": free_port(), "grpc_servicer_functions": ["serve_app.grpc:add_to_server"]},
         "applications": [*map(dict, applications), GATEWAY],
     }
     path = folder / "serve_config.yaml"
