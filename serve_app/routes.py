@@ -93,15 +93,20 @@ class ModelRoutes:
         return route
 
     def _not_found(self, path: str) -> Exception:
-        """Return why no route has `path`: another model, another version, or no such endpoint."""
+        """Return why no route has `path`: another model, another version, or no such endpoint.
+
+        Triton's public examples look for its words "Request for unknown model".
+        """
         name, version = self.servable.name, self.servable.version
         parts = path.split("/")
         if parts[2:3] == ["models"] and len(parts) > 3:
             asked = parts[3].split(":")[0]
             if asked != name:
-                return UnknownModel(f"unknown model '{asked}'; this is '{name}'")
-            if parts[4:5] == ["versions"] and len(parts) > 5 and parts[5].split(":")[0] != version:
-                return UnknownModel(f"model '{name}' has no version '{parts[5].split(':')[0]}'; deployed: '{version}'")
+                return UnknownModel(f"Request for unknown model: '{asked}' is not found; here is '{name}'")
+            if parts[4:5] == ["versions"] and len(parts) > 5 and (other := parts[5].split(":")[0]) != version:
+                return UnknownModel(
+                    f"Request for unknown model: '{name}' version '{other}' is not found; deployed: '{version}'"
+                )
         return UnknownPath(f"no endpoint has the path {path}")
 
     async def _infer(self, headers: Headers, receive: Receive) -> Response:

@@ -44,7 +44,7 @@ async def front(scope: Scope, receive: Receive, send: Send) -> None:
     if parts[1:3] == ["v2", "repository"]:
         await error_response(ModelsAreDeclared(parts[4], parts[5])).send(send)
         return
-    await APPS[parts[3]](scope, receive, send)
+    await APPS.get(parts[3], APPS["dense"])(scope, receive, send)
 
 
 @pytest.fixture(scope="module")
@@ -169,8 +169,11 @@ def test_triton_reads_what_models_tell(client: Any) -> None:
 
 
 def test_triton_reads_errors(client: Any) -> None:
-    with pytest.raises(InferenceServerException, match=r"\[404\].*no version '9'"):
+    with pytest.raises(InferenceServerException, match=r"\[404\] Request for unknown model.*'9'"):
         client.infer("dense", [given("x", X, "FP32")], "9")
+    with pytest.raises(InferenceServerException) as caught:
+        client.infer("wrong_model_name", [given("x", X, "FP32")])
+    assert caught.value.message().startswith("Request for unknown model")
     with pytest.raises(InferenceServerException, match=r"\[400\].*unknown input 'y'"):
         client.infer("dense", [given("y", X, "FP32")])
     with pytest.raises(InferenceServerException, match=r"\[400\].*serve config"):

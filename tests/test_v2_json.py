@@ -122,7 +122,9 @@ WRONG_REQUESTS: dict[str, tuple[Any, str]] = {
     "no datatype": (request(datatype=None), "datatype"),
     "ragged": (request(data=[[0.0] * 16, [0.0] * 15]), "'x'"),
     "mixed nesting": (request(data=[[0.0] * 16, 0.0]), "'x'"),
-    "too nested": (request(data=[[[0.0] for _ in range(16)] for _ in range(2)]), "'x'"),
+    "too nested": (request(data=[[[0.0, 0.0] for _ in range(8)] for _ in range(2)]), "'x'"),
+    "nested otherwise": (request(data=[[0.0] * 8] * 4), "'x'"),
+    "nested rows only": (request(data=[[0.0] * 32]), "'x'"),
     "object data": (request(data={"0": 1}), "'x'"),
     "text data": (request(data="0" * 32), "'x'"),
     "no data": (request(data=None), "'x'"),
@@ -183,6 +185,18 @@ def test_nesting_over_100_levels_gets_a_400(depth: int, where: str) -> None:
     reply = call(DENSE, INFER, json.dumps(message).replace('"DEEP"', deep).encode())
     assert reply.status == 400
     assert reply.error
+
+
+@pytest.mark.parametrize(("dtype", "datatype", "value"), [("int64", "INT64", 123), (bytes, "BYTES", "hello")])
+@pytest.mark.parametrize(("depth", "status"), [(1, 200), (2, 200), (50, 200), (120, 400)])
+def test_nesting_as_tritons_l0_http_tries_it(dtype: Any, datatype: str, value: Any, depth: int, status: int) -> None:
+    data = value
+    for _ in range(depth):
+        data = [data]
+    message = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": datatype, "data": data}]}
+    reply = call(routes(identity(dtype, 1)), "/v2/models/identity/infer", message)
+    assert reply.status == status
+    assert status == 200 or "JSON nesting depth exceeds maximum allowed limit (100)" in reply.error
 
 
 def test_members_that_the_protocol_does_not_know_are_passed_over() -> None:

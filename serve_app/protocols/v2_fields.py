@@ -10,8 +10,8 @@ from deployments.tensors import TensorSpec, shape_text
 
 _NOTHING: Mapping[str, Any] = {}
 _SCALARS = (str, int, float, bool)
-_MAX_DEPTH = 100
-"""The nesting that the protocol's yardstick allows; orjson itself stops at 1024."""
+MAX_DEPTH = 100
+"""Triton's limit of nesting; orjson itself stops at 1024."""
 _MAX_INTEGER = 2**63 - 1
 
 
@@ -70,12 +70,17 @@ def check_strangers(owner: str, member: dict[str, Any], known: frozenset[str]) -
     """Let members that the protocol does not know pass unread, as Triton does, unless nested too deeply."""
     for name in member:
         if name not in known and _is_deep(member[name]):
-            raise InvalidInput(f"{owner}: member '{name}' is nested over {_MAX_DEPTH} levels deep")
+            raise too_deep(f"{owner}: member '{name}'")
+
+
+def too_deep(owner: str) -> InvalidInput:
+    """Return the error for nesting over the limit, in Triton's words."""
+    return InvalidInput(f"{owner}: JSON nesting depth exceeds maximum allowed limit ({MAX_DEPTH})")
 
 
 def _is_deep(value: Any) -> bool:
     level = [value]
-    for _ in range(_MAX_DEPTH):
+    for _ in range(MAX_DEPTH):
         level = [child for parent in level for child in _children(parent)]
         if not level:
             return False

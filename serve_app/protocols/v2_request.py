@@ -130,7 +130,7 @@ class RequestDecoder:
             if type(name) is not str:
                 raise InvalidInput("expected every output to be an object with a string 'name'")
             if name in chosen:
-                raise InvalidInput(f"output '{name}' is asked for twice")
+                raise InvalidInput(f"output '{name}' already exists in request")
             chosen[name] = self._select(name, output, is_binary)
         return tuple(chosen.values())
 
