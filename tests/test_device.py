@@ -31,7 +31,7 @@ def in_process(code: str, **environment: str) -> tuple[dict[str, object], str]:
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     results = [line.removeprefix("RESULT") for line in done.stdout.splitlines() if line.startswith("RESULT")]
@@ -39,49 +39,54 @@ def in_process(code: str, **environment: str) -> tuple[dict[str, object], str]:
     return json.loads(results[-1]), done.stderr
 
 
-def test_cpu_hides_every_gpu_and_can_be_selected_again() -> None:
-    shown, _ = in_process("""
+@pytest.fixture(scope="module")
+def without_gpu() -> tuple[dict[str, object], str]:
+    """Every choice in turn in one process that sees no GPU: importing TensorFlow is the slow part."""
+    return in_process(
+        """
+try:
+    device.select("gpu")
+except LoadError as error:
+    text = str(error)
+auto = device.select("auto")
 first = device.select("cpu")
 total = float(tf.reduce_sum(tf.ones(3)))
 again = device.select("cpu")
-show(same=first == again, device=dataclasses.asdict(first), total=total,
-     gpus=len(tf.config.list_logical_devices("GPU")), memory=first.memory_info(),
-     tf32=tf.config.experimental.tensor_float_32_execution_enabled())
-""")
+exact = tf.config.experimental.tensor_float_32_execution_enabled()
+rounded = device.select("cpu", tf32=True)
+show(text=text, auto=auto.kind, same=first == again, cpu=dataclasses.asdict(first), total=total,
+     gpus=len(tf.config.list_logical_devices("GPU")), memory=first.memory_info(), exact=exact,
+     rounded=[tf.config.experimental.tensor_float_32_execution_enabled(), rounded.tf32])
+""",
+        CUDA_VISIBLE_DEVICES="",
+    )
+
+
+def test_cpu_hides_every_gpu_and_can_be_selected_again(without_gpu: tuple[dict[str, object], str]) -> None:
+    shown, _ = without_gpu
     assert shown["same"] is True
     assert shown["gpus"] == 0
     assert shown["memory"] is None
-    assert shown["tf32"] is False
-    chosen = shown["device"]
+    chosen = shown["cpu"]
     assert isinstance(chosen, dict)
     assert (chosen["kind"], chosen["tf_name"], chosen["memory_limit_mb"]) == ("cpu", "/CPU:0", None)
     assert "cores" in chosen["description"]
 
 
-def test_tf32_is_on_only_when_asked_for() -> None:
-    shown, _ = in_process("""
-chosen = device.select("cpu", tf32=True)
-show(tf32=tf.config.experimental.tensor_float_32_execution_enabled(), noted=chosen.tf32)
-""")
-    assert shown == {"tf32": True, "noted": True}
+def test_tf32_is_on_only_when_asked_for(without_gpu: tuple[dict[str, object], str]) -> None:
+    shown, _ = without_gpu
+    assert shown["exact"] is False
+    assert shown["rounded"] == [True, True]
 
 
-def test_auto_without_a_gpu_serves_on_the_cpu_and_warns_once() -> None:
-    shown, stderr = in_process('show(kind=device.select("auto").kind)', CUDA_VISIBLE_DEVICES="")
-    assert shown == {"kind": "cpu"}
+def test_auto_without_a_gpu_serves_on_the_cpu_and_warns_once(without_gpu: tuple[dict[str, object], str]) -> None:
+    shown, stderr = without_gpu
+    assert shown["auto"] == "cpu"
     assert stderr.count("served on the CPU") == 1
 
 
-def test_gpu_without_a_gpu_says_what_to_install() -> None:
-    shown, _ = in_process(
-        """
-try:
-    device.select("gpu")
-except LoadError as error:
-    show(text=str(error))
-""",
-        CUDA_VISIBLE_DEVICES="",
-    )
+def test_gpu_without_a_gpu_says_what_to_install(without_gpu: tuple[dict[str, object], str]) -> None:
+    shown, _ = without_gpu
     for part in ("sees no GPU", "CUDA_VISIBLE_DEVICES is ''", "pip install 'keras-solo[gpu]'", "driver", "solo doctor"):
         assert part in str(shown["text"])
 

@@ -87,6 +87,6 @@ def test_repeated_names_are_numbered_without_taking_another_ones() -> None:
 
 
 def test_the_gateway_reads_sources_without_tensorflow() -> None:
-    code = "import sys; from deployments.loading import Source, load; Source('m.keras'); print('tensorflow' in sys.modules)"
+    code = "import sys; from deployments.loading import Source; Source('m.keras'); print('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "False"
