@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
 from deployments.coalescing import CoalesceOptions, SwitchingCoalescer, make_coalescer
 from deployments.tensors import Rows
+
+T = TypeVar("T")
 
 SIZES = (1, 2, 4, 8, 16, 32)
 
@@ -115,6 +118,23 @@ async def queue(
     tasks = [asyncio.ensure_future(coalescer.submit(rows, deadline_s)) for rows in requests]
     await asyncio.sleep(0)
     return tasks
+
+
+def run(check: Coroutine[Any, Any, T]) -> T:
+    """Run on a new event loop, then cancel what is left as often as it takes.
+
+    `asyncio.run` cancels once, and `@serve.batch`'s task, waiting in `asyncio.wait_for`, can miss that on
+    Python 3.11: then it waits for ever.
+    """
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(asyncio.wait_for(check, 60))
+    finally:
+        while left := asyncio.all_tasks(loop):
+            for task in left:
+                task.cancel()
+            loop.run_until_complete(asyncio.sleep(0.001))
+        loop.close()
 
 
 def enter_replica_context() -> None:

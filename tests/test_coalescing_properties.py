@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from deployments.errors import DeadlineExceeded, Overloaded, PredictionFailed
 from deployments.execution import Answer
-from tests.coalescing_fakes import FakeExecutor, enter_replica_context, make, make_rows
+from tests.coalescing_fakes import FakeExecutor, enter_replica_context, make, make_rows, run
 
 MAX_ROWS = 8
 
@@ -64,7 +64,7 @@ def test_every_request_has_exactly_one_right_outcome(mode):
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(SCENARIOS)
     def check(scenario):
-        asyncio.run(_check(scenario, mode))
+        run(_check(scenario, mode))
 
     check()
 
@@ -135,14 +135,14 @@ def _check_outcome(executor, sent: Request, ids: list[int], outcome: object) -> 
 
 def _check_runs(executor, scenario: Scenario, ids: list[list[int]]) -> None:
     width = {i: sent.width for sent, mine in zip(scenario.requests, ids, strict=True) for i in mine}
-    for run in executor.runs:
-        assert len({width[i] for i in run}) == 1, "groups were mixed"
-        assert len(run) <= MAX_ROWS
+    for batch in executor.runs:
+        assert len({width[i] for i in batch}) == 1, "groups were mixed"
+        assert len(batch) <= MAX_ROWS
     twice = any(sent.poisoned for sent in scenario.requests)
     assert all(executor.times_run(i) <= 1 + twice for i in width)
     if not twice:
         refused = [i for i in width if executor.times_run(i) == 0]
-        assert len(refused) + len({i for run in executor.runs for i in run}) == len(width)
+        assert len(refused) + len({i for batch in executor.runs for i in batch}) == len(width)
 
 
 def _check_counters(coalescer, outcomes: list[object]) -> None:

@@ -14,9 +14,8 @@ from deployments.coalescing.splitting import RUN_OVERHEAD_S, Splitter
 from tests.coalescing_fakes import FakeExecutor
 
 SIZES = (1, 2, 4, 8, 16)
-TABLES = st.tuples(*[st.floats(1e-4, 1e-2) for _ in SIZES]).map(
-    lambda times: dict(zip(SIZES, sorted(times), strict=True))
-)
+TIMES = st.tuples(*[st.floats(1e-4, 1e-2) for _ in SIZES])
+TABLES = TIMES.map(lambda times: dict(zip(SIZES, sorted(times), strict=True)))
 
 
 def splitter(times_s: dict[int, float], max_rows: int = 16) -> Splitter:

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from deployments.coalescing import CoalesceOptions
+from deployments.coalescing import CoalesceOptions, make_coalescer
 from deployments.errors import ConfigError, DeadlineExceeded, NotReady, Overloaded, PredictionFailed
-from tests.coalescing_fakes import FakeExecutor, block, enter_replica_context, make, make_rows, queue, unblock
+from tests.coalescing_fakes import FakeExecutor, block, enter_replica_context, make, make_rows, queue, run, unblock
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def test_requests_within_the_timer_share_a_batch(inline):
         assert executor.batches == [[0, 1, 2, 3, 4]]
         assert coalescer.pending == coalescer.waiting == 0
 
-    asyncio.run(check())
+    run(check())
 
 
 def test_a_full_batch_goes_at_once_and_counts_rows():
@@ -40,7 +40,7 @@ def test_a_full_batch_goes_at_once_and_counts_rows():
         await asyncio.wait_for(asyncio.gather(*tasks), 10)
         assert executor.batches == [[1, 2, 3, 4, 5, 6, 7, 8]]
 
-    asyncio.run(check())
+    run(check())
 
 
 def test_the_setters_change_a_running_window():
@@ -53,7 +53,7 @@ def test_the_setters_change_a_running_window():
         await asyncio.wait_for(asyncio.gather(*tasks), 10)
         assert executor.batches == [[0], [1, 2]]
 
-    asyncio.run(check())
+    run(check())
 
 
 def test_more_rows_than_a_window_neither_fail_nor_end_the_batching_task():
@@ -66,7 +66,7 @@ def test_more_rows_than_a_window_neither_fail_nor_end_the_batching_task():
         assert answer.outputs[0][:, 0].tolist() == [3 * i + 1 for i in range(9)]
         assert coalescer.pending == coalescer.waiting == 0
 
-    asyncio.run(check())
+    run(check())
 
 
 def test_one_bad_item_fails_alone():
@@ -78,7 +78,7 @@ def test_one_bad_item_fails_alone():
         assert isinstance(culprit, PredictionFailed)
         assert last.outputs[0].item() == 10
 
-    asyncio.run(check())
+    run(check())
 
 
 def test_the_timer_counts_towards_a_deadline():
@@ -87,7 +87,7 @@ def test_the_timer_counts_towards_a_deadline():
         with pytest.raises(DeadlineExceeded):
             await coalescer.submit(make_rows([1]), time.monotonic() + 0.5)
 
-    asyncio.run(check())
+    run(check())
 
 
 def test_the_queue_is_bounded():
@@ -101,7 +101,7 @@ def test_the_queue_is_bounded():
         await unblock(executor, running, *waiting)
         assert coalescer.waiting == 0
 
-    asyncio.run(check())
+    run(check())
 
 
 def test_groups_of_one_window_run_apart():
@@ -112,7 +112,7 @@ def test_groups_of_one_window_run_apart():
         await asyncio.gather(*map(coalescer.submit, requests))
         assert executor.batches == [[1, 3], [2]]
 
-    asyncio.run(check())
+    run(check())
 
 
 @pytest.mark.parametrize(("before", "after"), [("continuous", "window"), ("window", "continuous")])
@@ -133,11 +133,9 @@ def test_a_change_of_mode_loses_nobody(before, after):
         with pytest.raises(NotReady):
             await coalescer.submit(make_rows([3]))
 
-    asyncio.run(check())
+    run(check())
 
 
 def test_without_serve_there_is_no_window():
     with pytest.raises(ConfigError, match="inside a Serve replica"):
-        from deployments.coalescing import make_coalescer
-
         make_coalescer(FakeExecutor(), CoalesceOptions(mode="window"))

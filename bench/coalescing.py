@@ -1,0 +1,212 @@
+"""Coalescing, compared on the real server: off, continuous and several windows of `@serve.batch`, in one run.
+
+    python bench/coalescing.py                 # closed loops in turns, then 30 s of overload: about 8 minutes
+    python bench/coalescing.py --in-process    # the coalescer alone, without HTTP: about a minute
+
+All settings are served at once, one replica each, and measured in turns, so that whatever else the machine does
+weighs on all of them; the ratios are medians over the rounds. Writes `coalescing.json` and `coalescing.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench import closed_loop, coalescing_in_process, coalescing_plot, served
+from bench.closed_loop import Loop, Payload
+
+MODEL = "bench.models:sequence_gru"
+ROW_SHAPE = (100, 8)
+CLIENTS = (1, 16, 64)
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "off": {"coalesce": "off"},
+    "continuous": {"coalesce": "continuous"},
+    "window-default": {"coalesce": "window", "max_batch_size": 10, "batch_wait_timeout_s": 0.01},
+    "window-2ms": {"coalesce": "window", "batch_wait_timeout_s": 0.002},
+    "window-10ms": {"coalesce": "window", "batch_wait_timeout_s": 0.01},
+    "window-30ms": {"coalesce": "window", "batch_wait_timeout_s": 0.03},
+}
+"""`window-default` has `@serve.batch`'s own defaults; the others let it use every batch size of the plan."""
+
+IN_TIME_S = 1.0
+WARM_UP_S = 1.0
+
+Rounds = dict[str, dict[int, list[Loop]]]
+
+
+def main() -> None:
+    """Measure, judge, write."""
+    args = _arguments()
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.in_process:
+        result = coalescing_in_process.measure(args.seconds)
+        _write(args.out / "coalescing_in_process.json", result)
+        return
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        result = _measure(args, Path(folder))
+    _write(args.out / "coalescing.json", result)
+    coalescing_plot.draw(result, args.out / "coalescing.png")
+    _print_targets(result["targets"])
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--in-process", action="store_true", help="only the coalescer, without a server")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each closed loop")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--overload-seconds", type=float, default=30.0)
+    parser.add_argument("--port", type=int, default=8210)
+    parser.add_argument("--plan-budget-s", type=float, default=120.0)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    return parser.parse_args()
+
+
+def _measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    common = {"plan_cache": str(folder / "plans"), "plan_budget_s": args.plan_budget_s}
+    # One replica first and alone, so that its plan is measured in peace; the others take it from the cache.
+    with served.serve(folder, [served.application("continuous", MODEL, common)], args.port) as server:
+        plan = server.get("/v2/models/continuous/plan")
+    applications = [served.application(name, MODEL, {**common, **given}) for name, given in SETTINGS.items()]
+    payload = Payload.of(np.random.default_rng(7).random((1, *ROW_SHAPE), np.float32), "x")
+    with served.serve(folder, applications, args.port) as server:
+        rounds = _closed_loops(server, payload, args, folder)
+        best_per_s = max(_median(loops, "per_s") for loops in rounds["continuous"].values())
+        overload = _overload(server, payload, 3 * best_per_s, args.overload_seconds, folder)
+    result = {
+        "about": _about(plan),
+        "closed_loops": {
+            name: {clients: [loop.as_json() for loop in loops] for clients, loops in by_clients.items()}
+            for name, by_clients in rounds.items()
+        },
+        "overload": {**overload, "closed_loop_best_per_s": best_per_s},
+    }
+    return {**result, "targets": _targets(rounds, result["overload"], result["about"])}
+
+
+def _closed_loops(server: served.Served, payload: Payload, args: argparse.Namespace, folder: Path) -> Rounds:
+    rounds: Rounds = {name: {clients: [] for clients in CLIENTS} for name in SETTINGS}
+    for _ in range(args.rounds):
+        for clients in CLIENTS:
+            for name in SETTINGS:
+                url = f"http://127.0.0.1:{server.port}/v2/models/{name}/infer"
+                closed_loop.run(url, payload, clients, WARM_UP_S, folder)
+                loop = closed_loop.run(url, payload, clients, args.seconds, folder)
+                rounds[name][clients].append(loop)
+                print(f"{name:15} {clients:3} clients: {loop.per_s:7.0f}/s, p50 {loop.p50_ms:8.2f} ms", flush=True)
+    return rounds
+
+
+def _overload(
+    server: served.Served, payload: Payload, rate_per_s: float, seconds: float, folder: Path
+) -> dict[str, Any]:
+    """Offer `continuous` three times what it can do; follow its memory meanwhile."""
+    body = folder / "open.bin"
+    body.write_bytes(payload.body)
+    replica = server.replica("continuous")
+    command = [
+        *(sys.executable, str(Path(__file__).parent / "open_loop.py"), "--port", str(server.port)),
+        *("--path", "/v2/models/continuous/infer", "--body", str(body), "--header-bytes", str(payload.header_bytes)),
+        *("--rate", str(rate_per_s), "--seconds", str(seconds), "--in-time-s", str(IN_TIME_S)),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    rss_mb = []
+    while process.poll() is None:
+        rss_mb.append(round(replica.memory_info().rss / 2**20, 1))
+        time.sleep(1)
+    assert process.stdout is not None
+    return {"in_time_s": IN_TIME_S, "seconds": seconds, "rss_mb": rss_mb, **json.loads(process.stdout.read())}
+
+
+def _about(plan: Mapping[str, Any]) -> dict[str, Any]:
+    p50_ms = {
+        size: next(row["p50_ms"] for row in plan["candidates"][size] if row["name"] == name)
+        for size, name in plan["chosen"].items()
+    }
+    return {
+        "model": MODEL,
+        "row_shape": ROW_SHAPE,
+        "cores": os.cpu_count(),
+        "settings": {name: dict(given) for name, given in SETTINGS.items()},
+        "chosen": plan["chosen"],
+        "p50_ms": p50_ms,
+        "batch_32_over_1": round(p50_ms["32"] / p50_ms["1"], 3),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+    }
+
+
+def _targets(rounds: Rounds, overload: Mapping[str, Any], about: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Compare each ratio with its target."""
+    windows = [name for name in SETTINGS if name.startswith("window")]
+    best = max(windows, key=lambda name: _median(rounds[name][64], "per_s"))
+    rss_mb = overload["rss_mb"]
+    middle = statistics.median(rss_mb[len(rss_mb) // 3 : 2 * len(rss_mb) // 3])
+    growth = statistics.median(rss_mb[-5:]) / middle
+    rows = [
+        ("batch of 32 over batch of 1, by the plan", about["batch_32_over_1"], "<", 4),
+        ("1 client p50: continuous over off", _ratio(rounds, "continuous", "off", 1, "p50_ms"), "<=", 1.03),
+        (
+            "1 client p50: continuous over window with Serve's defaults",
+            _ratio(rounds, "continuous", "window-default", 1, "p50_ms"),
+            "<=",
+            0.2,
+        ),
+        ("64 clients: continuous over off", _ratio(rounds, "continuous", "off", 64, "per_s"), ">=", 3),
+        (
+            f"64 clients: continuous over the best window ({best})",
+            _ratio(rounds, "continuous", best, 64, "per_s"),
+            ">=",
+            1.3,
+        ),
+        (
+            "3 x overload: rows in time over the closed-loop maximum",
+            overload["in_time_per_s"] / overload["closed_loop_best_per_s"],
+            ">=",
+            0.9,
+        ),
+        ("3 x overload: refusals' p99 in ms", overload["refused_ms"].get("p99", float("inf")), "<", 50),
+        ("3 x overload: memory, last seconds over the middle", growth, "<=", 1.02),
+    ]
+    return [
+        {"what": what, "measured": round(value, 3), "target": f"{sign} {bound}", "met": _holds(value, sign, bound)}
+        for what, value, sign, bound in rows
+    ]
+
+
+def _holds(value: float, sign: str, bound: float) -> bool:
+    return {"<": value < bound, "<=": value <= bound, ">=": value >= bound}[sign]
+
+
+def _ratio(rounds: Rounds, name: str, other: str, clients: int, field: str) -> float:
+    pairs = zip(rounds[name][clients], rounds[other][clients], strict=True)
+    return statistics.median(getattr(mine, field) / getattr(theirs, field) for mine, theirs in pairs)
+
+
+def _median(loops: list[Loop], field: str) -> float:
+    return statistics.median(getattr(loop, field) for loop in loops)
+
+
+def _write(path: Path, result: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"wrote {path}")
+
+
+def _print_targets(targets: list[dict[str, Any]]) -> None:
+    for row in targets:
+        print(f"{'ok  ' if row['met'] else 'MISS'} {row['what']}: {row['measured']} (target {row['target']})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""The picture of `bench/coalescing.py`: latency against throughput, and the course of the overload."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def draw(result: Mapping[str, Any], path: Path) -> None:
+    """Write a PNG with one line per setting (1, 16, 64 clients) and the overload second by second."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5), constrained_layout=True)
+    _latency_throughput(left, result["closed_loops"])
+    _overload(right, result["overload"])
+    about = result["about"]
+    figure.suptitle(f"{about['model']}, {about['cores']} cores; a batch of 32 costs {about['batch_32_over_1']} x one")
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _latency_throughput(axes: Any, closed_loops: Mapping[str, Mapping[Any, list[Mapping[str, float]]]]) -> None:
+    for name, by_clients in closed_loops.items():
+        per_s = [statistics.median(loop["per_s"] for loop in loops) for loops in by_clients.values()]
+        p50_ms = [statistics.median(loop["p50_ms"] for loop in loops) for loops in by_clients.values()]
+        style = {"linestyle": "--"} if name.startswith("window") else {"linewidth": 2.5}
+        axes.plot(per_s, p50_ms, marker="o", label=name, **style)
+        for clients, x, y in zip(by_clients, per_s, p50_ms, strict=True):
+            axes.annotate(str(clients), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
+    axes.set(xscale="log", yscale="log", xlabel="requests per second", ylabel="p50 latency, ms")
+    axes.set_title("closed loops; numbers are clients")
+    axes.grid(True, which="both", alpha=0.3)
+    axes.legend()
+
+
+def _overload(axes: Any, overload: Mapping[str, Any]) -> None:
+    axes.plot(overload["in_time_by_second"], label="answered in time", linewidth=2.5)
+    axes.plot(overload["refused_by_second"], label="refused", linestyle="--")
+    axes.axhline(overload["closed_loop_best_per_s"], color="grey", linestyle=":", label="closed-loop maximum")
+    axes.set(xlabel="seconds", ylabel="requests per second", ylim=(0, None))
+    p99_ms = overload["refused_ms"].get("p99", float("nan"))
+    axes.set_title(f"open loop at {overload['offered_per_s']:.0f}/s; refusals' p99 {p99_ms:.0f} ms")
+    axes.grid(True, alpha=0.3)
+    axes.legend()

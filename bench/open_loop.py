@@ -1,0 +1,165 @@
+"""An open loop: requests leave on a schedule, whatever the server does, each timed from when it was due.
+
+A process of its own (`python bench/open_loop.py …` prints one JSON object), so that its event loop is nobody else's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import uvloop
+
+TICK_S = 0.002
+MOST_CONNECTIONS = 3000
+LINGER_S = 5.0
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection with at most one request on it."""
+
+    def __init__(self, load: OpenLoop) -> None:
+        self._load = load
+        self._received = b""
+        self.due_s = 0.0
+        self.transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, found, body = self._received.partition(b"\r\n\r\n")
+        if not found:
+            return
+        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
+        if len(body) >= length:
+            self._received = b""
+            self._load.answered(self, int(head[9:12]))
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
+        self._load.lost(self)
+
+
+class OpenLoop:
+    """Sends `rate_per_s` requests a second for `seconds`."""
+
+    def __init__(self, host: str, port: int, request: bytes, rate_per_s: float, seconds: float) -> None:
+        self._address = (host, port)
+        self._request = request
+        self._rate_per_s = rate_per_s
+        self._seconds = seconds
+        self._idle: list[Connection] = []
+        self._open = 0
+        self._busy: set[Connection] = set()
+        self._started_s = 0.0
+        self.seen: list[tuple[float, float, int]] = []
+        """Per request: due (seconds from start), latency in seconds, status (0: connection lost or none free)."""
+
+    async def run(self) -> None:
+        """Send everything, then wait for what is on its way."""
+        await asyncio.gather(*[self._connect() for _ in range(64)])
+        self._started_s = time.perf_counter()
+        sent = 0
+        while (elapsed_s := time.perf_counter() - self._started_s) < self._seconds:
+            due = int(elapsed_s * self._rate_per_s)
+            for number in range(sent, due):
+                await self._send(self._started_s + number / self._rate_per_s)
+            sent = max(sent, due)
+            await asyncio.sleep(TICK_S)
+        ends_s = time.perf_counter() + LINGER_S
+        while self._busy and time.perf_counter() < ends_s:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    async def _connect(self) -> None:
+        self._open += 1
+        _, connection = await asyncio.get_running_loop().create_connection(lambda: Connection(self), *self._address)
+        self._idle.append(connection)
+
+    async def _send(self, due_s: float) -> None:
+        if not self._idle and self._open < MOST_CONNECTIONS:
+            await self._connect()
+        if not self._idle:
+            self.seen.append((due_s - self._started_s, 0.0, 0))
+            return
+        connection = self._idle.pop()
+        connection.due_s = due_s
+        self._busy.add(connection)
+        assert connection.transport is not None
+        connection.transport.write(self._request)
+
+    def answered(self, connection: Connection, status: int) -> None:
+        """Take an answer."""
+        self._busy.discard(connection)
+        self._idle.append(connection)
+        self._note(connection, status)
+
+    def lost(self, connection: Connection) -> None:
+        """Take the end of a connection; it is an error only if a request was on it."""
+        self._open -= 1
+        if connection in self._busy:
+            self._busy.discard(connection)
+            self._note(connection, 0)
+        elif connection in self._idle:
+            self._idle.remove(connection)
+
+    def _note(self, connection: Connection, status: int) -> None:
+        latency_s = time.perf_counter() - connection.due_s
+        self.seen.append((connection.due_s - self._started_s, latency_s, status))
+
+
+def summarise(seen: list[tuple[float, float, int]], seconds: float, in_time_s: float) -> dict[str, object]:
+    """Return rates, latencies and a second-by-second course; refusals are 503, 504 and 408."""
+    due_s, latency_s, status = (np.array(column) for column in zip(*seen, strict=True))
+    good = (status == 200) & (latency_s <= in_time_s)
+    refused = np.isin(status, (408, 503, 504))
+    at = due_s.astype(int)
+    return {
+        "offered_per_s": len(seen) / seconds,
+        "in_time_per_s": good.sum() / seconds,
+        "late": int(((status == 200) & ~good).sum()),
+        "refused": {str(code): int((status == code).sum()) for code in np.unique(status[refused])},
+        "other": {str(code): int((status == code).sum()) for code in np.unique(status[~refused & (status != 200)])},
+        "answered_ms": _percentiles_ms(latency_s[good]),
+        "refused_ms": _percentiles_ms(latency_s[refused]),
+        "in_time_by_second": [int(good[at == second].sum()) for second in range(int(seconds))],
+        "refused_by_second": [int(refused[at == second].sum()) for second in range(int(seconds))],
+    }
+
+
+def _percentiles_ms(latency_s: np.ndarray) -> dict[str, float]:
+    if not len(latency_s):
+        return {}
+    return {f"p{q}": round(float(np.percentile(latency_s, q)) * 1e3, 3) for q in (50, 90, 99, 100)}
+
+
+def main() -> None:
+    """Parse the command line, run, print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--path", required=True)
+    parser.add_argument("--body", type=Path, required=True)
+    parser.add_argument("--header-bytes", type=int, required=True)
+    parser.add_argument("--rate", type=float, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--in-time-s", type=float, required=True)
+    args = parser.parse_args()
+    body = args.body.read_bytes()
+    head = (
+        f"POST {args.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/octet-stream\r\n"
+        f"Inference-Header-Content-Length: {args.header_bytes}\r\nContent-Length: {len(body)}\r\n"
+        f"x-request-timeout-seconds: {args.in_time_s}\r\n\r\n"
+    )
+    load = OpenLoop("127.0.0.1", args.port, head.encode() + body, args.rate, args.seconds)
+    uvloop.run(load.run())
+    json.dump(summarise(load.seen, args.seconds, args.in_time_s), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
