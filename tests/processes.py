@@ -22,7 +22,7 @@ from serve_app.environment import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
-START_S = 180
+START_S = 280
 STOP_S = 60
 
 
@@ -33,6 +33,7 @@ class Server:
     process: subprocess.Popen[bytes]
     url: str
     port: int
+    grpc_port: int
     log: Path
 
     def stop(self, number: int = signal.SIGTERM) -> set[psutil.Process]:
@@ -70,16 +71,17 @@ def write_config(folder: Path, *applications: Mapping[str, Any], port: int | Non
     return path
 
 
-def port_of(config: Path) -> int:
-    """Return the HTTP port that a config names."""
-    return int(yaml.safe_load(config.read_text())["http_options"]["port"])
+def ports_of(config: Path) -> tuple[int, int]:
+    """Return the HTTP and the gRPC port that a config names."""
+    raw = yaml.safe_load(config.read_text())
+    return raw["http_options"]["port"], raw["grpc_options"]["port"]
 
 
 @contextlib.contextmanager
 def solo_serve(config: Path, log: Path, **environ: str) -> Iterator[Server]:
     """Run `solo serve CONFIG` until it says that it is ready."""
     command = [str(BIN / "solo"), "serve", str(config), "--no-dashboard"]
-    with _running(command, log, port_of(config), environ) as server:
+    with _running(command, log, ports_of(config), environ) as server:
         _wait(server, lambda: "ready on" in log.read_text())
         yield server
 
@@ -88,19 +90,19 @@ def solo_serve(config: Path, log: Path, **environ: str) -> Iterator[Server]:
 def serve_run(config: Path, log: Path, **environ: str) -> Iterator[Server]:
     """Run a plain `serve run CONFIG` on a cluster of its own until the gateway says that all models are ready."""
     command = [str(BIN / "serve"), "run", "--address", "local", str(config)]
-    with _running(command, log, port_of(config), environ) as server:
+    with _running(command, log, ports_of(config), environ) as server:
         _wait(server, lambda: _status(f"{server.url}/v2/health/ready") == 200)
         yield server
 
 
 @contextlib.contextmanager
-def _running(command: list[str], log: Path, port: int, environ: Mapping[str, str]) -> Iterator[Server]:
+def _running(command: list[str], log: Path, ports: tuple[int, int], environ: Mapping[str, str]) -> Iterator[Server]:
     cleaned = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, env={**cleaned, **environ}, stdout=output, stderr=subprocess.STDOUT
         )
-    server = Server(process, f"http://127.0.0.1:{port}", port, log)
+    server = Server(process, f"http://127.0.0.1:{ports[0]}", *ports, log)
     try:
         yield server
     finally:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from tests.processes import (
     ROOT,
     Server,
     model_application,
-    port_of,
     serve_run,
     solo_serve,
     write_config,
@@ -32,7 +30,7 @@ pytestmark = pytest.mark.serve
 
 DIGITS = ROOT / "models" / "digits.keras"
 PICTURES = ROOT / "examples" / "digits"
-QUICK = {"plan_budget_s": 3, "max_batch_size": 4}
+QUICK = {"plan_budget_s": 2, "max_batch_size": 4}
 
 
 def pixels(digit: str) -> np.ndarray[Any, Any]:
@@ -51,14 +49,6 @@ def expected(images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("serve")
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Server]:
-    labels = [str(digit) for digit in range(10)]
-    config = write_config(folder, model_application("digits", "models/digits.keras", labels=labels, **QUICK))
-    with solo_serve(config, folder / "solo.log") as running:
-        yield running
 
 
 def ask(server: Server, path: str, data: bytes | None = None, **headers: str) -> tuple[int, Any]:
@@ -116,10 +106,12 @@ def test_server_wide_endpoints(server: Server) -> None:
     assert ask(server, "/v2")[1]["name"] == "keras-solo"
     assert ask(server, "/v2/health/live") == (200, {"live": True, "ready": True})
     assert ask(server, "/v2/health/ready") == (200, {"live": True, "ready": True})
-    index = [{"name": "digits", "version": "1", "state": "READY", "reason": ""}]
-    assert ask(server, "/v2/repository/index", b"") == (200, index)
+    status, index = ask(server, "/v2/repository/index", b"")
+    assert status == 200
+    assert {"name": "digits", "version": "1", "state": "READY", "reason": ""} in index
     assert ask(server, "/v1/models/digits")[1]["model_version_status"][0]["state"] == "AVAILABLE"
-    assert ask(server, "/v2/models/stats")[1]["model_stats"][0]["name"] == "digits"
+    stats = ask(server, "/v2/models/stats")[1]["model_stats"]
+    assert {row["name"] for row in stats} == {row["name"] for row in index}
 
 
 def test_the_plan_is_published(server: Server) -> None:
@@ -226,4 +218,3 @@ def test_serve_run_ends_on_a_bad_config_and_names_the_key(tmp_path: Path) -> Non
     config = write_config(tmp_path, model_application("digits", "models/digits.keras", max_bach_size=2))
     said = run_bad([str(BIN / "serve"), "run", "--address", "local"], config)
     assert "bad serve config: args.max_bach_size: unknown key; did you mean 'max_batch_size'?" in said
-    assert port_of(config)

@@ -1,0 +1,27 @@
+"""Fixtures for every test: one real server a session, shared by all who only ask it things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.processes import Server, model_application, solo_serve, write_config
+
+QUICK = {"plan_budget_s": 2, "max_batch_size": 4}
+"""Planned in seconds: which way of executing wins is not what these tests are about."""
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A `solo serve` with the digits model and those that public clients' examples expect."""
+    folder = tmp_path_factory.mktemp("server")
+    labels = [str(digit) for digit in range(10)]
+    factories = ("simple", "simple_string", "half_plus_two", "fails_on_negative")
+    config = write_config(
+        folder,
+        model_application("digits", "models/digits.keras", labels=labels, **QUICK),
+        *(model_application(name, f"tests.models:{name}", **QUICK) for name in factories),
+    )
+    with solo_serve(config, folder / "solo.log") as running:
+        yield running
