@@ -90,7 +90,8 @@ def _subclass_calling(model: Any) -> Calling:
         raise LoadError(
             f"the subclassed model '{type(model).__name__}' has no known input shape. {HOW_TO_FIX_SUBCLASS}"
         )
-    shapes = dict(shapes)
+    # Keras names the shapes after `build`'s arguments: `left_shape` belongs to `call`'s `left`.
+    shapes = {key.removesuffix("_shape"): value for key, value in shapes.items()}
     as_keywords = len(shapes) > 1
     structure = _symbolic(shapes if as_keywords else next(iter(shapes.values())), model.input_dtype)
     paths, leaves = _leaves(structure)
@@ -136,7 +137,7 @@ def _traced_outputs(model: Any, calling: Calling, inputs: list[TensorSpec]) -> A
         return traced.get_concrete_function(*specs.tensorflow_specs(inputs)).structured_outputs
     except Exception as error:
         shown = ", ".join(f"{spec.dtype.name}{list(spec.shape)}" for spec in inputs)
-        reason = str(error).strip().splitlines()[-1]
+        reason = str(error).strip().splitlines()[-1].strip()
         raise LoadError(
             f"the subclassed model '{type(model).__name__}' cannot be called with {shown}: {reason}\n"
             f"{HOW_TO_FIX_SUBCLASS}"
