@@ -72,6 +72,7 @@ class Server:
         limits = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
         self.server = grpc.aio.server(options=limits)
         add_to_server(_AsServeCalls(self.methods), self.server)
+        self.server.add_generic_rpc_handlers((_HEALTHZ,))
         port = self.server.add_insecure_port("127.0.0.1:0")
         await self.server.start()
         return port
@@ -81,6 +82,17 @@ class Server:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
         self.loop.close()
+
+
+async def _healthz(body, context):
+    return b"\x0a\x07success"
+
+
+_HEALTHZ = grpc.method_handlers_generic_handler(
+    # What Serve's HAProxy asks every gRPC server behind it.
+    "ray.serve.RayServeAPIService",
+    {"Healthz": grpc.unary_unary_rpc_method_handler(_healthz)},
+)
 
 
 class _AsServeCalls:

@@ -60,18 +60,17 @@ class ModelCalls:
 
     def _about_model(self, method: str, body: bytes) -> Any:
         request = parse(message(f"{method}Request"), body)
+        if method == "ModelReady":
+            # Triton's answer for a model that is unknown is "no", not an error.
+            is_this = self._codec.is_known(request.name, request.version)
+            return fill(method, {"ready": is_this and self.servable.is_ready()})
         if request.name or method != "ModelStatistics":
             self._codec.require_known(request.name, request.version)
-        content: Mapping[str, Any] = {}
-        if method == "ModelReady":
-            content = {"ready": self.servable.is_ready()}
-        elif method == "ModelMetadata":
-            content = v2_metadata.metadata(self.servable)
-        elif method == "ModelConfig":
-            content = {"config": v2_metadata.config(self.servable)}
-        elif method == "ModelStatistics":
-            content = {"model_stats": [v2_metadata.statistics(self.servable)]}
-        return fill(method, content)
+        if method == "ModelMetadata":
+            return fill(method, v2_metadata.metadata(self.servable))
+        if method == "ModelConfig":
+            return fill(method, {"config": v2_metadata.config(self.servable)})
+        return fill(method, {"model_stats": [v2_metadata.statistics(self.servable)]})
 
     def _about_server(self, method: str, body: bytes) -> Any:
         request = parse(message(f"{method}Request"), body)

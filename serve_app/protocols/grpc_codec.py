@@ -51,8 +51,12 @@ class GrpcCodec:
         self._output_types = tuple((spec.name, datatype_of(spec).name) for spec in signature.outputs)
         self._all = tuple(Wanted(index, True) for index in range(len(signature.outputs)))
 
+    def is_known(self, name: str, version: str) -> bool:
+        """Return whether `name` is this model and `version` empty or this one."""
+        return name == self._name and version in ("", self._version)
+
     def require_known(self, name: str, version: str) -> None:
-        """Raise `UnknownModel` unless `name` is this model and `version` empty or this one."""
+        """Raise `UnknownModel` unless `is_known`."""
         if name != self._name:
             raise UnknownModel(f"unknown model '{name}'; this is '{self._name}'")
         if version not in ("", self._version):
