@@ -2,8 +2,8 @@
 
     python -m bench.request_path [--json FILE]
 
-CPU time of the thread, the best of many short rounds, all rows interleaved, so that a busy machine slows all alike. `reference`
-is a fixed piece of plain Python: compare rows between machines by their ratio to it.
+CPU time of the thread, the best of many short rounds, all rows interleaved, so that a busy machine slows all alike.
+`reference` is a fixed piece of plain Python: compare rows between machines by their ratio to it.
 """
 
 from __future__ import annotations

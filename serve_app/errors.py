@@ -77,6 +77,9 @@ STATUS: dict[type[SoloError], int] = {
 }
 """Exception class to HTTP status; a subclass counts as its nearest base."""
 
+_MAX_TEXT = 1000
+"""Characters of an error's text: names in it come from the client, and may be as long as its body."""
+
 _CAUSES = {408: "deadline", 500: "failed", 503: "overloaded"}
 
 
@@ -93,7 +96,9 @@ def cause_of(error: BaseException) -> str:
 
 
 def error_body(text: str) -> bytes:
-    """Return the protocol's error form, `{"error": text}`, as bytes."""
+    """Return the protocol's error form, `{"error": text}`, as bytes; a text that quotes too much is cut."""
+    if len(text) > _MAX_TEXT:
+        text = f"{text[:_MAX_TEXT]} …"
     # Text may quote a client's lone surrogates, which orjson refuses to encode.
     return orjson.dumps({"error": text.encode("utf-8", "replace").decode()})
 

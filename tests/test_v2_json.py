@@ -199,6 +199,12 @@ def test_nesting_as_tritons_l0_http_tries_it(dtype: Any, datatype: str, value: A
     assert status == 200 or "JSON nesting depth exceeds maximum allowed limit (100)" in reply.error
 
 
+def test_an_error_does_not_send_a_long_name_back() -> None:
+    reply = call(DENSE, INFER, request(name="y" * 1_000_000))
+    assert (reply.status, len(reply.body) < 2000) == (400, True)
+    assert "unknown input 'yyy" in reply.error
+
+
 def test_members_that_the_protocol_does_not_know_are_passed_over() -> None:
     message = request(comment={"a": [1, 2]}) | {"model_name": "dense", "trace": [[[]]]}
     assert call(DENSE, INFER, message).status == 200

@@ -46,8 +46,10 @@ def decode_tensor(name: str, datatype: Datatype, shape: list[int], body: bytes, 
 
 def _decode_bytes(name: str, shape: list[int], raw: bytes) -> Array:
     elements: list[bytes] = []
-    at, end = 0, len(raw)
+    at, end, count = 0, len(raw), prod(shape)
     while at < end:
+        if len(elements) == count:
+            raise InvalidInput(f"input '{name}': expected {count} elements for shape {shape}, got more")
         if at + 4 > end:
             raise InvalidInput(f"input '{name}': the last element's 4-byte length is cut off")
         (length,) = _LENGTH.unpack_from(raw, at)
@@ -55,8 +57,8 @@ def _decode_bytes(name: str, shape: list[int], raw: bytes) -> Array:
         if at > end:
             raise InvalidInput(f"input '{name}': element {len(elements)} of {length} bytes runs past the tensor's end")
         elements.append(raw[at - length : at])
-    if len(elements) != prod(shape):
-        raise InvalidInput(f"input '{name}': expected {prod(shape)} elements for shape {shape}, got {len(elements)}")
+    if len(elements) != count:
+        raise InvalidInput(f"input '{name}': expected {count} elements for shape {shape}, got {len(elements)}")
     return np.array(elements, dtype=object).reshape(shape)
 
 
