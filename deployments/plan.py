@@ -116,23 +116,25 @@ class Plan:
         # A closed session's callable is a pointer to freed memory.
         self._steps = [closed] * len(self._steps)
         for runner in {id(trial.runner): trial.runner for trial in self.chosen.values()}.values():
-            assert runner is not None
-            runner.close()
+            if runner is not None:
+                runner.close()
         for trial in self.chosen.values():
             trial.runner = None
         self.model = None
 
 
-def make_plan(model: LoadedModel, options: PlanOptions | None = None) -> Plan:
+def make_plan(model: LoadedModel, options: PlanOptions | None = None, exact: LoadedModel | None = None) -> Plan:
     """Return the plan for `model`: every allowed batch size built, verified, timed and warm.
 
+    `exact` is the same model in float32 where `model` computes in a lower precision: candidates are then held
+    against it, so that the published errors include what the precision costs. None: against `model` itself.
     Raises `LoadError` where the options do not fit the model, or with the table of what was tried where no
     candidate runs it correctly. The caller should drop `model` afterwards: the plan holds it if it needs it.
     """
     options = options or PlanOptions()
     started_s, before = time.monotonic(), ledger.read(options.device)
     subject = Subject(model, options.device)
-    findings = find(subject, options, buckets(model.signature, options))
+    findings = find(subject, options, buckets(model.signature, options), exact)
     subject.release()
     gc.collect()
     memory = ledger.ledger(subject.weights_bytes, before, ledger.read(options.device))

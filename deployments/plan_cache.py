@@ -26,7 +26,7 @@ FORMAT = 1
 LARGEST_BYTES = 2**20
 """A plan takes a few KiB; a larger file is not one."""
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 Identity = Mapping[str, Any]
 
 
@@ -124,7 +124,7 @@ def _parsed(document: Any, identity: Identity, names: Collection[str]) -> Stored
         return None
     if not (predict_s is None or _is_time(predict_s)) or not all(_are_rows(rows) for rows in candidates.values()):
         return None
-    if not all(name in names and _timed(candidates[bucket], name) for bucket, name in chosen.items()):
+    if not all(_is_sound(name, names, candidates[bucket]) for bucket, name in chosen.items()):
         return None
     return StoredPlan(chosen, candidates, predict_s)
 
@@ -144,9 +144,9 @@ def _is_row(row: Mapping[str, Any]) -> bool:
     )
 
 
-def _timed(rows: list[Row], name: Any) -> bool:
-    """Return whether the chosen candidate's row says that it is sound and how long it takes."""
-    return any(
+def _is_sound(name: Any, names: Collection[str], rows: list[Row]) -> bool:
+    """Return whether a chosen candidate exists, and its row says that it is verified and how long it takes."""
+    return (isinstance(name, str) and name in names) and any(
         row["name"] == name and row["status"] == "ok" and _is_time(row["p50_ms"]) and _is_time(row["p99_ms"])
         for row in rows
     )

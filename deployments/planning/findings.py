@@ -8,6 +8,7 @@ from typing import Any
 
 from deployments import plan_cache
 from deployments.candidates import all_candidates
+from deployments.model import LoadedModel
 from deployments.planning.attempts import Attempts
 from deployments.planning.baseline import predict_p50_s
 from deployments.planning.buckets import Bucket
@@ -33,10 +34,12 @@ class Findings:
     from_cache: bool = False
 
 
-def find(subject: Subject, options: PlanOptions, wanted: tuple[Bucket, ...]) -> Findings:
+def find(
+    subject: Subject, options: PlanOptions, wanted: tuple[Bucket, ...], exact: LoadedModel | None = None
+) -> Findings:
     """Return the findings for `wanted`; every chosen runner is verified and warm, the others are closed."""
     known_as = identity(subject.model, options)
-    reference = Reference(subject, options)
+    reference = Reference(subject, options, None if exact is None else exact.call)
     # Made first: a model that takes no sample, or whose rows influence each other, fails before anything is built.
     reference.cases(wanted[0])
     attempts = Attempts(subject, reference, CrashLog(options.cache_dir, plan_cache.key(known_as)))

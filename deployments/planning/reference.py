@@ -65,20 +65,20 @@ class Reference:
 
     def _make(self, bucket: Bucket) -> list[Case]:
         if bucket.is_fixed(self._subject.signature):
-            return [self._first_accepted([bucket.length])]
+            return self._first_accepted(bucket.length)
         for lengths in OPEN_LENGTHS:
             try:
-                return [self._first_accepted([length]) for length in lengths]
+                return [case for length in lengths for case in self._first_accepted(length)]
             except LoadError as error:
                 last = error
         raise last
 
-    def _first_accepted(self, lengths: list[int | None]) -> Case:
-        """Return a case of the first sample that the model takes."""
+    def _first_accepted(self, length: int | None) -> list[Case]:
+        """Return the cases of the first sample that the model takes."""
         error: Exception | None = None
-        for inputs in self._samples(lengths[0]):
+        for inputs in self._samples(length):
             try:
-                return self._case(inputs)
+                return self._cases_of(inputs)
             except LoadError:
                 raise
             except Exception as raised:  # whatever a model's own code raises
@@ -91,6 +91,13 @@ class Reference:
         fixed = signature.inputs[0].shape[0]
         shapes = Bucket(fixed or ROWS, length).shapes(signature)
         return samples(signature, shapes, self._vocabularies, (), self._options.seed)
+
+    def _cases_of(self, inputs: Arrays) -> list[Case]:
+        """Return one case, or one a row where batches are of one row alone, which may then influence each other."""
+        if self._options.allowed_batch_sizes != (1,):
+            return [self._case(inputs)]
+        rows = range(len(inputs[0]))
+        return [self._case(tuple(array[row : row + 1] for array in inputs)) for row in rows]
 
     def _case(self, inputs: Arrays) -> Case:
         outputs = self._eager(inputs)
@@ -112,8 +119,6 @@ class Reference:
             largest_error(self._subject.signature, self._eager(alone), first, tolerance)
         except Differs:
             self.is_random = True
-            return
-        if self._options.allowed_batch_sizes == (1,):
             return
         try:
             largest_error(self._subject.signature, first, tuple(output[:1] for output in outputs), tolerance)
