@@ -24,6 +24,7 @@ from serve_app.forwarding import Forwarder
 from serve_app.grpc.methods import GatewayGrpcMethods
 from serve_app.responses import Receive, Response, Scope, Send, json_response
 from serve_app.server_metadata import server_metadata
+from serve_app.static_files import page_files
 
 _REPOSITORY = re.compile(r"^/v2/repository/models/([^/]+)/(load|unload)$")
 _V1_MODEL = re.compile(r"^/v1/models/([^/:]+)")
@@ -36,12 +37,14 @@ class GatewayRoutes:
         self.directory = directory
         self.forwarder = forwarder
         self.max_body_bytes = max_body_bytes
+        self.page = page_files()
         self.routes: Mapping[str, tuple[str, Callable[[Receive, Mapping[bytes, bytes]], Awaitable[Response]]]] = {
             "/v2": ("GET", self._metadata),
             "/v2/health/live": ("GET", self._live),
             "/v2/health/ready": ("GET", self._ready),
             "/v2/models/stats": ("GET", self._stats),
             "/v2/repository/index": ("POST", self._index),
+            "/overview": ("GET", self._overview),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,6 +64,9 @@ class GatewayRoutes:
             method, endpoint = self.routes[path]
             _allow(scope, method)
             return await endpoint(receive, dict(scope["headers"]))
+        if path in self.page:
+            _allow(scope, "GET")
+            return self.page[path].answer(dict(scope["headers"]))
         if found := _V1_MODEL.match(path):
             model = await self._find(found[1])
             return await self.forwarder.forward(model.route_prefix.rstrip("/") + path, scope, receive)
@@ -106,6 +112,23 @@ class GatewayRoutes:
                 if model.state == "READY" or not only_ready
             ]
         )
+
+    async def _overview(self, *_: Any) -> Response:
+        """Answer what the web page draws its table from; ours alone, no protocol's."""
+        about, models = server_metadata(), await self.directory.models()
+        rows = [
+            {
+                "name": model.name,
+                "version": model.version,
+                "path": model.route_prefix.strip("/"),
+                "state": model.state,
+                "reason": model.reason,
+                "replicas": model.replicas,
+            }
+            for model in sorted(models.values(), key=lambda model: model.name)
+        ]
+        server = {"name": about["name"], "version": about["version"]}
+        return json_response({"server": server, "ready": await self._all_ready(), "models": rows})
 
     async def _stats(self, *_: Any) -> Response:
         models = await self.directory.models()
