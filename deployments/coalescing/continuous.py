@@ -251,13 +251,14 @@ class ContinuousCoalescer:
         self._burst = 0
 
     def _delay_left_ns(self, now_ns: int) -> int:
-        """How much longer the oldest may wait for company; less where a deadline presses (twice the run's time)."""
+        """Return how much longer the oldest may wait for company: never longer than a deadline then has left."""
         waiting, splitter = self._waiting, self._waiting.splitter
         oldest = waiting.oldest() if self._delay_ns else None
         if oldest is None or waiting.rows >= splitter.max_rows:
             return 0
-        slack_s = waiting.earliest_deadline_s() - time.monotonic() - 2 * splitter.cost_s(waiting.rows)
-        return int(min(oldest.accepted_ns + self._delay_ns - now_ns, slack_s * 1e9))
+        waited_ns = now_ns - oldest.accepted_ns
+        slack_s = waiting.earliest_deadline_s() - time.monotonic() - splitter.cost_s(waiting.rows)
+        return int(min(self._delay_ns - waited_ns, (slack_s * 1e9 - waited_ns) / 2))
 
     def _arm_delay(self) -> None:
         if self._busy or not self._waiting.count:

@@ -37,12 +37,11 @@ class Runner:
 
     def run(self, members: Sequence[Entry]) -> None:
         """Give every member its outcome; raises nothing."""
-        started_ns = time.perf_counter_ns()
         self.running_since_s = time.monotonic()
         try:
-            self._run_together(members, started_ns)
+            self._run_together(members)
         except Exception as error:
-            self._run_apart(members, started_ns, error)
+            self._run_apart(members, error)
         finally:
             self.running_since_s = None
 
@@ -66,7 +65,8 @@ class Runner:
         counters.ran(count, self.splitter.padded(count), run_ns)
         return Answer(outputs, 0, run_ns, count)
 
-    def _run_together(self, members: Sequence[Entry], started_ns: int) -> None:
+    def _run_together(self, members: Sequence[Entry]) -> None:
+        started_ns = time.perf_counter_ns()
         count = sum(member.rows.count for member in members)
         outputs = self._outputs(members, count)
         run_ns = time.perf_counter_ns() - started_ns
@@ -112,7 +112,7 @@ class Runner:
         self.counters.ran(count, self.splitter.padded(size), time.perf_counter_ns() - started_ns)
         return outputs
 
-    def _run_apart(self, members: Sequence[Entry], started_ns: int, error: Exception) -> None:
+    def _run_apart(self, members: Sequence[Entry], error: Exception) -> None:
         if isinstance(error, _AllWithdrawn):
             return
         if len(members) == 1:
@@ -120,15 +120,15 @@ class Runner:
             return
         self.counters.retried_batches += 1
         for member in members:
-            self._run_again(member, started_ns)
+            self._run_again(member)
 
-    def _run_again(self, member: Entry, started_ns: int) -> None:
+    def _run_again(self, member: Entry) -> None:
         if member.deadline_s is not None and time.monotonic() > member.deadline_s:
             self.counters.expired += 1
             member.expire()
         elif not member.is_withdrawn:
             try:
-                self._run_together([member], started_ns)
+                self._run_together([member])
             except Exception as error:
                 member.outcome = self._failed(error, member.rows.count)
 
