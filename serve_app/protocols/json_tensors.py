@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from array import array
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,10 @@ import orjson
 
 from deployments.errors import InvalidInput
 from deployments.tensors import STRING, Array, TensorSpec, dtype_name
+from serve_app.protocols.datatypes import BY_DTYPE
 
-_KINDS = {"b": "b", "i": "iu", "u": "iu", "f": "fiu", "V": "fiu"}
-"""Kind of the model's dtype to the kinds of JSON values it takes. bfloat16 (ml_dtypes) has kind V."""
+_MAX_AXES = 64
+"""As many as numpy's arrays can have."""
 
 _NONFINITE_TOKENS = (b"NaN", b"Infinity")
 
@@ -52,34 +55,32 @@ def decode_values(values: Any, spec: TensorSpec, booleans: bool = True) -> Array
     Raises `InvalidInput` where lists are ragged or a value is of another type or beyond the dtype's range: `true`
     is no number, 1.5 no integer, null nothing.
     """
+    shape, flat = _flatten(values, spec)
     if spec.dtype == STRING:
-        return _decode_strings(values, spec)
-    try:
-        natural = np.array(values)
-        if spec.dtype == np.uint64 and natural.dtype.kind == "f":
-            natural = _widest_unsigned(values, natural)
-    except ValueError:
-        raise InvalidInput(f"input '{spec.name}': expected lists of equal lengths, got ragged ones") from None
-    if natural.size and natural.dtype.kind not in _KINDS[spec.dtype.kind]:
-        raise InvalidInput(_type_text(spec, natural))
-    if booleans and spec.dtype.kind != "b" and _has_bool(values):
+        return _decode_strings(flat, spec).reshape(shape)
+    if spec.dtype.kind == "b":
+        if set(map(type, flat)) - {bool}:
+            raise InvalidInput(_stranger_text(flat, spec))
+        return np.array(flat, np.bool_).reshape(shape)
+    if booleans and bool in set(map(type, flat)):
         raise InvalidInput(f"input '{spec.name}': expected {dtype_name(spec.dtype)} values, got a boolean")
-    return _cast(natural, spec)
+    return _numbers(flat, spec).reshape(shape)
 
 
-def encode_values(array: Array, as_bytes: bool = False) -> bytes:
+def encode_values(values: Array, as_bytes: bool = False) -> bytes:
     """Return an array as JSON: nested lists, or one scalar for zero axes.
 
     Non-finite numbers become the tokens NaN, Infinity and -Infinity. Byte strings become text, and
     `{"b64": …}` with `as_bytes` or where they are not UTF-8, which JSON cannot hold otherwise.
     """
-    if array.dtype == STRING:
-        return orjson.dumps(_strings(array.tolist(), as_bytes))
-    if array.dtype.kind == "V":
-        array = array.astype(np.float32)
-    array = np.ascontiguousarray(array).reshape(array.shape)
-    text = orjson.dumps(array if array.ndim else array[()], option=orjson.OPT_SERIALIZE_NUMPY)
-    return text if array.dtype.kind != "f" else _restore_nonfinite(text, array)
+    if values.dtype == STRING:
+        return orjson.dumps(_strings(values.tolist(), as_bytes))
+    if values.dtype.kind == "V":
+        values = values.astype(np.float32)
+    values = np.ascontiguousarray(values).reshape(values.shape)
+    text = orjson.dumps(values if values.ndim else values[()], option=orjson.OPT_SERIALIZE_NUMPY)
+    # orjson writes null for what is not finite, and for nothing else among numbers.
+    return _restore_nonfinite(text, values) if b"null" in text else text
 
 
 def is_b64(value: Any) -> bool:
@@ -87,52 +88,67 @@ def is_b64(value: Any) -> bool:
     return isinstance(value, dict) and len(value) == 1 and "b64" in value
 
 
-def _cast(natural: Array, spec: TensorSpec) -> Array:
-    if natural.dtype == spec.dtype:
-        return natural
-    if spec.dtype.kind in "iu" and natural.size:
-        limits = np.iinfo(spec.dtype)
-        if natural.max() > limits.max or natural.min() < limits.min:
-            raise InvalidInput(f"input '{spec.name}': a value is beyond the range of {dtype_name(spec.dtype)}")
-    try:
-        with np.errstate(over="raise"):
-            return natural.astype(spec.dtype)
-    except FloatingPointError:
-        raise InvalidInput(f"input '{spec.name}': a value is beyond the range of {dtype_name(spec.dtype)}") from None
-
-
-def _widest_unsigned(values: Any, natural: Array) -> Array:
-    """Return integers that numpy made float64 because some need uint64 and others fit int64, as uint64."""
-    exact = np.array(values, dtype=object)
-    try:
-        return exact.astype(np.uint64) if set(map(type, exact.flat)) == {int} else natural
-    except OverflowError:
-        return natural
-
-
-def _has_bool(values: Any) -> bool:
-    """Return whether a boolean hides among numbers, where numpy would read it as 0 or 1."""
+def _flatten(values: Any, spec: TensorSpec) -> tuple[list[int], list[Any]]:
+    """Return the shape of nested lists and their values in one list, by walks in C."""
     if not isinstance(values, list):
-        return isinstance(values, bool)
-    if values and isinstance(values[0], list):
-        return any(map(_has_bool, values))
-    return bool in set(map(type, values))
+        return [], [values]
+    shape, flat = [len(values)], values
+    while flat and isinstance(flat[0], list):
+        lengths = set(map(len, flat)) if set(map(type, flat)) == {list} else set()
+        if len(lengths) != 1:
+            raise InvalidInput(f"input '{spec.name}': expected lists of equal lengths, got ragged ones")
+        if len(shape) > _MAX_AXES:
+            raise InvalidInput(f"input '{spec.name}': expected {len(spec.shape)} axes, got lists nested far deeper")
+        shape.append(lengths.pop())
+        flat = list(chain.from_iterable(flat))
+    return shape, flat
 
 
-def _type_text(spec: TensorSpec, natural: Array) -> str:
-    got = {"b": "booleans", "f": "fractions", "U": "strings"}.get(natural.dtype.kind, "mixed values, null or objects")
+def _numbers(flat: list[Any], spec: TensorSpec) -> Array:
+    """Return a list of numbers as `[len(flat)]`.
+
+    `array.array` refuses other types, and integers out of range, while it converts in C; `numpy.array` takes as long
+    and reads true, null and 1.5 as numbers of whatever type it is told.
+    """
+    typecode = BY_DTYPE[spec.dtype].typecode or "f"
+    try:
+        converted = array(typecode, flat)
+    except TypeError:
+        raise InvalidInput(_stranger_text(flat, spec)) from None
+    except OverflowError:
+        raise InvalidInput(_range_text(spec)) from None
+    numbers: Array = np.frombuffer(converted, np.dtype(typecode)) if flat else np.empty(0, np.dtype(typecode))
+    if typecode == "f" and not np.isfinite(numbers).all() and np.isfinite(np.array(flat, np.float64)).all():
+        # C's conversion from double turns 1e39 into infinity without a word.
+        raise InvalidInput(_range_text(spec))
+    return numbers if numbers.dtype == spec.dtype else _narrow(numbers, spec)
+
+
+def _narrow(numbers: Array, spec: TensorSpec) -> Array:
+    """Return float32 as float16 or bfloat16; raise where a finite number would become infinite."""
+    with np.errstate(over="ignore"):
+        narrow = numbers.astype(spec.dtype)
+    if (np.isfinite(numbers) & ~np.isfinite(narrow.astype(np.float32))).any():
+        raise InvalidInput(_range_text(spec))
+    return narrow
+
+
+def _range_text(spec: TensorSpec) -> str:
+    return f"input '{spec.name}': a value is beyond the range of {dtype_name(spec.dtype)}"
+
+
+def _stranger_text(flat: list[Any], spec: TensorSpec) -> str:
+    """Say which value does not belong; after a refusal, so a loop does no harm."""
+    welcome: Any = {"b": bool, "i": int, "u": int}.get(spec.dtype.kind, (int, float))
+    stranger = next(value for value in flat if not isinstance(value, welcome))
+    got = {str: "a string", list: "a list", dict: "an object", type(None): "null"}.get(type(stranger), f"{stranger}")
     return f"input '{spec.name}': expected {dtype_name(spec.dtype)} values, got {got}"
 
 
-def _decode_strings(values: Any, spec: TensorSpec) -> Array:
-    try:
-        array = np.array(values, dtype=object)
-    except ValueError:
-        raise InvalidInput(f"input '{spec.name}': expected lists of equal lengths, got ragged ones") from None
-    flat = [_byte_string(value, spec.name) for value in array.ravel()]
+def _decode_strings(flat: list[Any], spec: TensorSpec) -> Array:
     out = np.empty(len(flat), dtype=object)
-    out[:] = flat
-    return out.reshape(array.shape)
+    out[:] = [_byte_string(value, spec.name) for value in flat]
+    return out
 
 
 def _byte_string(value: Any, name: str) -> bytes:
@@ -158,11 +174,9 @@ def _strings(value: Any, as_bytes: bool) -> Any:
     return {"b64": base64.b64encode(raw).decode()}
 
 
-def _restore_nonfinite(text: bytes, array: Array) -> bytes:
-    """Return `text` with each null, orjson's form of a non-finite number, replaced by what it was."""
-    finite = np.isfinite(array)
-    if finite.all():
-        return text
-    tokens = [b"NaN" if x != x else b"Infinity" if x > 0 else b"-Infinity" for x in array[~finite].tolist()]
+def _restore_nonfinite(text: bytes, values: Array) -> bytes:
+    """Return `text` with each null replaced by the number it stands for."""
+    numbers = values[~np.isfinite(values)].tolist()
+    tokens = [b"NaN" if x != x else b"Infinity" if x > 0 else b"-Infinity" for x in numbers]
     pieces = text.split(b"null")
     return b"".join(piece + token for piece, token in zip(pieces, [*tokens, b""], strict=True))
