@@ -1,0 +1,228 @@
+"""Everything that only a GPU machine can tell, in one call and under 15 minutes.
+
+    python -m bench.gpu                  # on a GPU machine: about 12 minutes
+    python -m bench.gpu --small          # anywhere, in a few minutes: the same steps with small models
+    python -m bench.gpu --steps plans    # only the plans (or only: serving)
+
+Plans MLP, MobileNetV2, ResNet50 and a transformer in every precision; then serves each with coalescing off and
+continuous and measures both at 1, 16 and 64 clients. Every step runs in processes of its own with a time limit, and
+`results.json` is rewritten after each, so that neither a crash nor the end of a rented machine loses what is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench import gpu_plots, http_load, machine, payloads, served
+from serve_app.environment import free_port
+
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+MODES = ("off", "continuous")
+SOLO = [sys.executable, "-c", "from serve_app.cli import app; app()"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One model of the benchmark."""
+
+    name: str
+    source: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is measured."""
+
+    subjects: tuple[Subject, ...]
+    precisions: tuple[str, ...] = PRECISIONS
+    batch_sizes: tuple[int, ...] = (1, 4, 16, 64)
+    budget_s: float = 16.0
+    clients: tuple[int, ...] = (1, 16, 64)
+    seconds: float = 5.0
+    step_s: float = 150.0
+    """The longest a single step may take."""
+    limit_s: float = 840.0
+    """When no further step is begun, and the running one is cut off."""
+
+
+FULL = Settings(
+    (
+        Subject("mlp", "bench.models:mlp", {}),
+        Subject("mobilenet_v2", "bench.models:mobilenet_v2", {}),
+        Subject("resnet50", "bench.models:resnet50", {}),
+        Subject("transformer", "bench.models:transformer", {}),
+    )
+)
+SMALL = Settings(
+    (
+        Subject("mlp", "bench.models:mlp", {}),
+        Subject("mobilenet_v2", "bench.models:mobilenet_v2", {"size": 96, "alpha": 0.35}),
+        Subject("transformer", "bench.models:transformer", {"length": 32, "width": 64, "depth": 2}),
+    ),
+    precisions=("float32", "mixed_bfloat16"),
+    batch_sizes=(1, 8),
+    budget_s=6.0,
+    clients=(1, 16),
+    seconds=2.0,
+)
+
+
+class Bench:
+    """The run: its settings, its clock and its results."""
+
+    def __init__(self, settings: Settings, out: Path, scratch: Path) -> None:
+        self.settings, self.out, self.scratch = settings, out, scratch
+        self.ends_s = time.monotonic() + settings.limit_s
+        self.results: dict[str, Any] = {"settings": asdict(settings), "plans": [], "serving": [], "steps": []}
+
+    def step(self, name: str, work: Callable[[float], None]) -> None:
+        """Run one step, note how it ended, and flush; a failing step doesn't end the bench."""
+        started_s = time.monotonic()
+        left_s = self.ends_s - started_s
+        status = "ok"
+        try:
+            if left_s < 10:
+                raise TimeoutError("skipped: the time is up")
+            work(min(self.settings.step_s, left_s))
+        except Exception as error:
+            status = f"{type(error).__name__}: {error}"
+        wall_s = round(time.monotonic() - started_s, 1)
+        self.results["steps"].append({"name": name, "status": status, "wall_s": wall_s})
+        print(f"[{self.settings.limit_s - left_s:5.0f} s] {name}: {status} ({wall_s} s)", flush=True)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the results so far; the file is whole at every moment."""
+        temporary = self.out / ".results.tmp"
+        temporary.write_text(json.dumps(self.results, indent=1))
+        temporary.replace(self.out / "results.json")
+
+    def describe(self, _limit_s: float) -> None:
+        """Note the machine."""
+        self.results["machine"] = machine.describe()
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether TensorFlow sees a GPU here."""
+        return bool(self.results.get("machine", {}).get("tensorflow", {}).get("gpus"))
+
+    def plan(self, subject: Subject, precision: str, limit_s: float) -> None:
+        """Plan one model in one precision with `solo plan`, and keep its report."""
+        report = self.scratch / "plan.json"
+        report.unlink(missing_ok=True)
+        options = ["--precision", precision, "--json", str(report), "--cache", str(self.scratch / "cache")]
+        options += ["--batch-sizes", ",".join(map(str, self.settings.batch_sizes))]
+        options += ["--budget", str(self.settings.budget_s)]
+        options += [part for key, value in subject.arguments.items() for part in ("--arg", f"{key}={value}")]
+        if precision == "float32":
+            options += ["--plot", str(self.out / f"plan_{subject.name}.png")]
+        started_s = time.monotonic()
+        run([*SOLO, "plan", subject.source, *options], limit_s)
+        wall_s = round(time.monotonic() - started_s, 1)
+        row = {"model": subject.name, "precision": precision, "wall_s": wall_s}
+        self.results["plans"].append({**row, "report": json.loads(report.read_text())})
+
+    def serve(self, subject: Subject, limit_s: float) -> None:
+        """Serve one model with coalescing off and continuous, and load both in turns."""
+        ends_s = time.monotonic() + limit_s
+        args = {
+            "source_args": dict(subject.arguments),
+            "allowed_batch_sizes": list(self.settings.batch_sizes),
+            "plan_budget_s": self.settings.budget_s,
+            "plan_cache": str(self.scratch / "cache"),
+        }
+        applications = [self._application(subject, mode, args) for mode in MODES]
+        port = free_port()
+        started_s = time.monotonic()
+        with served.serve(self.scratch, applications, port) as server:
+            base = f"http://127.0.0.1:{port}"
+            about = {"model": subject.name, "start_s": round(time.monotonic() - started_s, 1)}
+            about["memory"] = {mode: server.get(f"/v2/models/{subject.name}-{mode}/plan")["memory"] for mode in MODES}
+            about["gpus"] = [asdict(gpu) for gpu in machine.probes.ask_driver()[0]]
+            about["loads"] = []
+            self.results["serving"].append(about)
+            for clients in self.settings.clients:
+                for mode in MODES:
+                    if time.monotonic() > ends_s:
+                        raise TimeoutError(f"cut off before {mode} with {clients} clients")
+                    request = payloads.one_row(base, f"{subject.name}-{mode}")
+                    http_load.run(request, clients, 1.0)
+                    load = http_load.run(request, clients, self.settings.seconds)
+                    about["loads"].append({"mode": mode, "body_bytes": len(request.body), **asdict(load)})
+                    self.flush()
+
+    def _application(self, subject: Subject, mode: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        application = served.application(f"{subject.name}-{mode}", subject.source, {**args, "coalesce": mode})
+        if self.has_gpu:
+            # Both modes share the one GPU, each with room to grow; they are loaded in turns.
+            application["deployments"] = [{"name": "KerasReplica", "ray_actor_options": {"num_gpus": 0.5}}]
+        return application
+
+
+def run(command: list[str], limit_s: float) -> None:
+    """Run a command in its own process group; raises with the end of its output where it fails or takes too long."""
+    process = subprocess.Popen(
+        command, cwd=served.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        output, _ = process.communicate(timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        raise TimeoutError(f"cut off after {limit_s:.0f} s: {output[-1000:]}") from None
+    if process.returncode:
+        raise RuntimeError(f"exit status {process.returncode}: {output[-1500:]}")
+
+
+def main() -> None:
+    """Run every step that was asked for."""
+    asked = arguments()
+    settings = SMALL if asked.small else FULL
+    wanted = tuple(subject for subject in settings.subjects if not asked.models or subject.name in asked.models)
+    settings = replace(settings, subjects=wanted, limit_s=asked.limit_s or settings.limit_s)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="bench-gpu-") as scratch:
+        bench = Bench(settings, asked.out, Path(scratch))
+        bench.step("machine", bench.describe)
+        if "plans" in asked.steps:
+            for precision in settings.precisions:
+                for subject in wanted:
+                    bench.step(
+                        f"plan {subject.name} {precision}", lambda s, m=subject, p=precision: bench.plan(m, p, s)
+                    )
+        if "serving" in asked.steps:
+            for subject in wanted:
+                bench.step(f"serve {subject.name}", lambda s, m=subject: bench.serve(m, s))
+        bench.ends_s += 60
+        bench.step("plots", lambda _: gpu_plots.draw(bench.results, asked.out))
+    sys.exit(any(step["status"] != "ok" for step in bench.results["steps"]))
+
+
+def arguments() -> argparse.Namespace:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = Path(os.environ.get("OUT") or served.ROOT / "bench/results/gpu")
+    parser.add_argument("--small", action="store_true", help="small models and seconds: a rehearsal on a CPU")
+    parser.add_argument("--out", type=Path, default=default, help="folder for results.json and the plots")
+    parser.add_argument("--steps", nargs="+", choices=("plans", "serving"), default=("plans", "serving"))
+    parser.add_argument("--models", nargs="+", help="only these models")
+    parser.add_argument("--limit-s", type=float, help="when no further step is begun")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
