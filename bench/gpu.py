@@ -12,6 +12,7 @@ continuous and measures both at 1, 16 and 64 clients. Every step runs in process
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -19,18 +20,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import gpu_plots, http_load, machine, payloads, served
+from serve_app.checks import probes
 from serve_app.environment import free_port
 
+Step = Callable[[float], None]
+"""Takes the seconds that it may last."""
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 MODES = ("off", "continuous")
+WARM_UP_S = 1.0
 SOLO = [sys.executable, "-c", "from serve_app.cli import app; app()"]
 
 
@@ -89,7 +95,7 @@ class Bench:
         self.ends_s = time.monotonic() + settings.limit_s
         self.results: dict[str, Any] = {"settings": asdict(settings), "plans": [], "serving": [], "steps": []}
 
-    def step(self, name: str, work: Callable[[float], None]) -> None:
+    def step(self, name: str, work: Step) -> None:
         """Run one step, note how it ended, and flush; a failing step doesn't end the bench."""
         started_s = time.monotonic()
         left_s = self.ends_s - started_s
@@ -139,34 +145,38 @@ class Bench:
     def serve(self, subject: Subject, limit_s: float) -> None:
         """Serve one model with coalescing off and continuous, and load both in turns."""
         ends_s = time.monotonic() + limit_s
+        port = free_port()
+        started_s = time.monotonic()
+        applications = [self._application(subject, mode) for mode in MODES]
+        with served.serve(self.scratch, applications, port) as server:
+            ready_s = round(time.monotonic() - started_s, 1)
+            plans = {mode: server.get(f"/v2/models/{subject.name}-{mode}/plan") for mode in MODES}
+            about = {"model": subject.name, "ready_s": ready_s, "loads": []}
+            about["memory"] = {mode: plan["memory"] for mode, plan in plans.items()}
+            about["from_cache"] = {mode: plan["from_cache"] for mode, plan in plans.items()}
+            about["gpus"] = [asdict(gpu) for gpu in probes.ask_driver()[0]]
+            self.results["serving"].append(about)
+            for clients, mode in itertools.product(self.settings.clients, MODES):
+                if time.monotonic() > ends_s:
+                    raise TimeoutError(f"cut off before {mode} with {clients} clients")
+                request = payloads.one_row(f"http://127.0.0.1:{port}", f"{subject.name}-{mode}")
+                about["loads"].append(self._load(request, clients, mode))
+                self.flush()
+
+    def _load(self, request: http_load.Request, clients: int, mode: str) -> dict[str, Any]:
+        http_load.run(request, clients, WARM_UP_S)
+        load = http_load.run(request, clients, self.settings.seconds)
+        return {"mode": mode, "body_bytes": len(request.body), **asdict(load)}
+
+    def _application(self, subject: Subject, mode: str) -> dict[str, Any]:
         args = {
             "source_args": dict(subject.arguments),
             "allowed_batch_sizes": list(self.settings.batch_sizes),
             "plan_budget_s": self.settings.budget_s,
             "plan_cache": str(self.scratch / "cache"),
+            "coalesce": mode,
         }
-        applications = [self._application(subject, mode, args) for mode in MODES]
-        port = free_port()
-        started_s = time.monotonic()
-        with served.serve(self.scratch, applications, port) as server:
-            base = f"http://127.0.0.1:{port}"
-            about = {"model": subject.name, "start_s": round(time.monotonic() - started_s, 1)}
-            about["memory"] = {mode: server.get(f"/v2/models/{subject.name}-{mode}/plan")["memory"] for mode in MODES}
-            about["gpus"] = [asdict(gpu) for gpu in machine.probes.ask_driver()[0]]
-            about["loads"] = []
-            self.results["serving"].append(about)
-            for clients in self.settings.clients:
-                for mode in MODES:
-                    if time.monotonic() > ends_s:
-                        raise TimeoutError(f"cut off before {mode} with {clients} clients")
-                    request = payloads.one_row(base, f"{subject.name}-{mode}")
-                    http_load.run(request, clients, 1.0)
-                    load = http_load.run(request, clients, self.settings.seconds)
-                    about["loads"].append({"mode": mode, "body_bytes": len(request.body), **asdict(load)})
-                    self.flush()
-
-    def _application(self, subject: Subject, mode: str, args: Mapping[str, Any]) -> dict[str, Any]:
-        application = served.application(f"{subject.name}-{mode}", subject.source, {**args, "coalesce": mode})
+        application = served.application(f"{subject.name}-{mode}", subject.source, args)
         if self.has_gpu:
             # Both modes share the one GPU, each with room to grow; they are loaded in turns.
             application["deployments"] = [{"name": "KerasReplica", "ray_actor_options": {"num_gpus": 0.5}}]
@@ -198,18 +208,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as scratch:
         bench = Bench(settings, asked.out, Path(scratch))
         bench.step("machine", bench.describe)
-        if "plans" in asked.steps:
-            for precision in settings.precisions:
-                for subject in wanted:
-                    bench.step(
-                        f"plan {subject.name} {precision}", lambda s, m=subject, p=precision: bench.plan(m, p, s)
-                    )
-        if "serving" in asked.steps:
-            for subject in wanted:
-                bench.step(f"serve {subject.name}", lambda s, m=subject: bench.serve(m, s))
+        for name, work in steps(bench, asked.steps):
+            bench.step(name, work)
         bench.ends_s += 60
         bench.step("plots", lambda _: gpu_plots.draw(bench.results, asked.out))
     sys.exit(any(step["status"] != "ok" for step in bench.results["steps"]))
+
+
+def steps(bench: Bench, wanted: Sequence[str]) -> Iterator[tuple[str, Step]]:
+    """Yield every step's name and work, the most telling first."""
+    subjects, precisions = bench.settings.subjects, bench.settings.precisions
+    if "plans" in wanted:
+        for precision, subject in itertools.product(precisions, subjects):
+            yield f"plan {subject.name} {precision}", partial(bench.plan, subject, precision)
+    if "serving" in wanted:
+        for subject in subjects:
+            yield f"serve {subject.name}", partial(bench.serve, subject)
 
 
 def arguments() -> argparse.Namespace:

@@ -102,4 +102,5 @@ def _where(results: Mapping[str, Any]) -> str:
     machine = results.get("machine", {})
     gpus = [gpu["name"] for gpu in machine.get("gpus", [])]
     versions = machine.get("packages", {})
-    return f"{', '.join(gpus) or machine.get('cpu', '')}, {machine.get('cores')} cores, TensorFlow {versions.get('tensorflow')}"
+    device = ", ".join(gpus) or machine.get("cpu", "")
+    return f"{device}, {machine.get('cores')} cores, TensorFlow {versions.get('tensorflow')}"

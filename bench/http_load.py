@@ -61,8 +61,9 @@ wrk.method, wrk.body = "POST", file:read("*a")
 {headers}
 done = function(summary, latency)
   local e = summary.errors
-  io.write(string.format('\\n{{"p50_ms":%f,"p99_ms":%f,"us":%d,"count":%d,"errors":%d}}\\n', latency:percentile(50) / 1e3,
-    latency:percentile(99) / 1e3, summary.duration, summary.requests, e.connect + e.read + e.write + e.status + e.timeout))
+  local errors = e.connect + e.read + e.write + e.status + e.timeout
+  io.write(string.format('\\n{{"p50_ms":%f,"p99_ms":%f,"us":%d,"count":%d,"errors":%d}}\\n',
+    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, summary.duration, summary.requests, errors))
 end
 """
 

@@ -41,6 +41,9 @@ def plan(
         str | None, typer.Option(metavar="16,64", help="Lengths that dynamic inner axes are padded to.")
     ] = None,
     padding_value: Annotated[float, typer.Option(help="What they are padded with.")] = 0.0,
+    cache: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="A plan cache to read and fill; default: measure afresh.")
+    ] = None,
 ) -> None:
     """Measure how a model's predictions run fastest here, and print the config for it."""
     raw: dict[str, Any] = {
@@ -55,7 +58,7 @@ def plan(
         "safe_mode": safe_mode,
         "signature_name": signature_name,
         "padding_value": padding_value,
-        "plan_cache": None,
+        "plan_cache": cache,
     }
     try:
         raw["source_args"] = dict(_argument(text) for text in arg or [])
