@@ -1,0 +1,38 @@
+"""LitServe, as its documentation shows: one LitAPI, one worker, batching off (its lowest latency).
+
+python -m bench.peers.lit MODEL PORT compiled
+"""
+
+from __future__ import annotations
+
+import sys
+
+import litserve
+import numpy as np
+
+from bench.peers import function
+
+
+class KerasApi(litserve.LitAPI):
+    """JSON `{"inputs": [[...]]}` in, `{"outputs": [[...]]}` out."""
+
+    def setup(self, device):  # noqa: ARG002
+        self.row = function.ROWS[model]
+        self.run = function.compiled(model)
+
+    def decode_request(self, request):
+        return np.asarray(request["inputs"], np.float32).reshape(-1, *self.row)
+
+    def predict(self, x):
+        return self.run(x)
+
+    def encode_response(self, output):
+        return {"outputs": output.tolist()}
+
+
+model, port = sys.argv[1], sys.argv[2]
+
+if __name__ == "__main__":
+    server = litserve.LitServer(KerasApi(), accelerator="cpu", workers_per_device=1)
+    server.run(host="127.0.0.1", port=int(port), num_api_servers=1, generate_client_file=False, log_level="warning",
+               access_log=False)  # fmt: skip
