@@ -40,6 +40,10 @@ class OpenInference:
         # Triton's own spelling; HTTP does not care, grep does.
         return Response(body, 200, BINARY, ((b"inference-header-content-length", b"%d" % json_bytes),))
 
+    def is_quick(self, body: bytes) -> bool:  # noqa: ARG002 - conversions in C that keep the interpreter anyway
+        """Return True: a thread would gain nothing."""
+        return True
+
 
 @dataclass(slots=True)
 class Untimed:
@@ -66,6 +70,10 @@ class TfServing:
         """Return `predictions` or `outputs`."""
         return Response(tfserving.encode_predict(request.form, self._signature, outputs))
 
+    def is_quick(self, body: bytes) -> bool:  # noqa: ARG002 - conversions in C that keep the interpreter anyway
+        """Return True: a thread would gain nothing."""
+        return True
+
 
 class Images:
     """A PNG or JPEG in, the top labels out."""
@@ -74,7 +82,7 @@ class Images:
         # Pillow is imported where a model may meet an image; the gateway has no need of it.
         from serve_app.protocols import image, image_answer
 
-        self._decode, self._answer = image.decode, image_answer.answer
+        self._decode, self._answer, self.is_quick = image.decode, image_answer.answer, image.is_quick
         self._about = image_answer.Labelled(servable.name, servable.signature, servable.labels)
         self._refusal: str | None = None
         try:

@@ -6,6 +6,7 @@ once for all of them.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Mapping
@@ -43,6 +44,10 @@ class Codec(Protocol[RequestT]):
         """Return the answer to `request`; `outputs` in the signature's order."""
         ...
 
+    def is_quick(self, body: bytes) -> bool:
+        """Return whether decoding `body` may hold up the event loop; a thread does it otherwise."""
+        ...
+
 
 class Inference:
     """Answers inference requests to one model."""
@@ -58,7 +63,10 @@ class Inference:
             body = await bodies.read_body(receive, headers, self.limits.max_body_bytes)
             if b"content-encoding" in headers:
                 body = await bodies.inflate_body(body, headers[b"content-encoding"], self.limits.max_body_bytes)
-            request = codec.decode(body, headers)
+            if codec.is_quick(body):
+                request = codec.decode(body, headers)
+            else:
+                request = await asyncio.to_thread(codec.decode, body, headers)
             decoded_ns = time.monotonic_ns()
             deadline_s = _deadline_s(request.timeout_s, headers, started_ns)
             answer = await self.servable.predict(request.inputs, deadline_s)

@@ -77,7 +77,7 @@ def test_stream_answers_in_order_and_survives_an_error(client):
     client.stop_stream()
     for index, (result, error) in enumerate(got):
         if index == 7:
-            assert "unknown model 'other'" in str(error)
+            assert "unknown model: 'other'" in str(error)
         else:
             assert result.get_response().id == str(index)
             assert (result.as_numpy("OUTPUT0") == FIRST + index + SECOND).all()
@@ -133,8 +133,12 @@ def test_compressed_requests(client, compression):
 @pytest.mark.parametrize(
     ("call", "code", "text"),
     [
-        (lambda c: c.infer("other", inputs_of(INPUT0=FIRST)), "NOT_FOUND", "unknown model 'other'"),
-        (lambda c: c.infer("simple", inputs_of(INPUT0=FIRST), model_version="9"), "NOT_FOUND", "no version '9'"),
+        (lambda c: c.infer("other", inputs_of(INPUT0=FIRST)), "NOT_FOUND", "unknown model: 'other'"),
+        (
+            lambda c: c.infer("simple", inputs_of(INPUT0=FIRST), model_version="9"),
+            "NOT_FOUND",
+            "version '9' is not found",
+        ),
         (lambda c: c.get_model_metadata("other"), "NOT_FOUND", "unknown model"),
         (lambda c: c.infer("simple", inputs_of(INPUT0=FIRST)), "INVALID_ARGUMENT", "input 'INPUT1' is missing"),
         (lambda c: c.infer("simple", inputs_of(X=FIRST)), "INVALID_ARGUMENT", "unknown input 'X'"),

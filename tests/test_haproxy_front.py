@@ -135,7 +135,9 @@ def test_a_message_over_many_buffers_too(front):
 def test_metadata_still_decides(front):
     _, port, _ = front
     assert infer(port, "one", headers={"application": "app-one"}) == "one"
-    assert "unknown model 'one'; this is 'two.2'" in infer(port, "one", headers={"application": "app-two"})
+    assert "unknown model: 'one' is not found; here is 'two.2'" in infer(
+        port, "one", headers={"application": "app-two"}
+    )
     assert "Application 'other' not found" in infer(port, "one", headers={"application": "other"})
 
 
@@ -150,9 +152,9 @@ def test_other_calls_about_a_model_go_there_too(front):
 
 def test_what_names_no_known_model_goes_to_the_gateway(front):
     _, port, _ = front
-    assert "this is 'gateway'" in infer(port, "unknown")
+    assert "here is 'gateway'" in infer(port, "unknown")
     # HAProxy does not inflate: the gateway reads what it cannot.
-    assert "this is 'gateway'" in infer(port, "one", count=20_000, compression_algorithm="gzip")
+    assert "here is 'gateway'" in infer(port, "one", count=20_000, compression_algorithm="gzip")
     with triton.InferenceServerClient(f"127.0.0.1:{port}") as client:
         assert client.is_server_live()
         assert client.get_model_repository_index().models[0].name == "gateway"

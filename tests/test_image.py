@@ -197,6 +197,15 @@ def test_damaged_files_never_raise_anything_else(data):
     assert array.shape == (1, 28, 28, 1)
 
 
+def test_only_small_pngs_are_quick():
+    assert image.is_quick(encode(np.zeros((28, 28), np.uint8)))
+    assert not image.is_quick(encode(np.zeros((28, 4000), np.uint8)))
+    assert not image.is_quick(encode(np.zeros((4000, 28), np.uint8)))
+    assert not image.is_quick(encode(np.zeros((28, 28), np.uint8), kind="JPEG"))
+    assert image.is_quick(b"not an image at all")
+    assert image.is_quick(b"\x89PNG\r\n\x1a\n")
+
+
 @pytest.mark.parametrize(
     ("shape", "dtype", "text"),
     [

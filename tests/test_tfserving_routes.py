@@ -78,8 +78,8 @@ def test_status_and_metadata(url):
     [
         (["-d", "{}"], "half_plus_two:predict", 400, "Missing 'inputs' or 'instances' key"),
         (["-d", '{"instances": [[1]]}'], "half_plus_two:predict", 400, "input 'x': expected 1 axes"),
-        (["-d", '{"instances": [1]}'], "other:predict", 404, "unknown model 'other'"),
-        ([], "half_plus_two/versions/9", 404, "no version '9'"),
+        (["-d", '{"instances": [1]}'], "other:predict", 404, "unknown model: 'other'"),
+        ([], "half_plus_two/versions/9", 404, "version '9' is not found"),
         ([], "half_plus_two/labels/stable/metadata", 404, "no endpoint"),
         (["-d", "{}"], "half_plus_two:classify", 404, "no endpoint"),
         (["-d", "{}"], "half_plus_two:regress", 404, "no endpoint"),

@@ -82,7 +82,8 @@ class GatewayCalls:
         """Return a model that can answer now; raise `UnknownModel` or `NotReady`."""
         models = await self.directory.models()
         if name not in models:
-            raise UnknownModel(f"unknown model '{name}'; deployed: {', '.join(sorted(models)) or 'none'}")
+            known = ", ".join(sorted(models)) or "none"
+            raise UnknownModel(f"Request for unknown model: '{name}' is not found; deployed: {known}")
         if models[name].state != "READY":
             raise NotReady(f"model '{name}' is not ready: {models[name].reason}")
         return models[name]

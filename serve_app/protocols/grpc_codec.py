@@ -58,9 +58,11 @@ class GrpcCodec:
     def require_known(self, name: str, version: str) -> None:
         """Raise `UnknownModel` unless `is_known`."""
         if name != self._name:
-            raise UnknownModel(f"unknown model '{name}'; this is '{self._name}'")
+            raise UnknownModel(f"Request for unknown model: '{name}' is not found; here is '{self._name}'")
         if version not in ("", self._version):
-            raise UnknownModel(f"model '{name}' has no version '{version}'; deployed: '{self._version}'")
+            raise UnknownModel(
+                f"Request for unknown model: '{name}' version '{version}' is not found; deployed: '{self._version}'"
+            )
 
     def decode(self, request: Any) -> InferRequest:
         """Return a `ModelInferRequest` as named arrays `[rows, ...]`; raise `UnknownModel` or `InvalidInput`."""

@@ -6,6 +6,7 @@ Foreign bytes meet Pillow here, so the format and the size are checked from the 
 from __future__ import annotations
 
 import io
+import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,10 @@ MAX_PIXELS = 1 << 25
 """Pixels of the largest image taken: 33 million, a 32-megapixel camera's. Its decoding takes 100 MB."""
 
 _FORMATS = ("PNG", "JPEG")
+_PNG_START, _JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+_SIZE = struct.Struct(">II")
+"""Width and height, where the format has them first: bytes 16 to 23 of every PNG."""
+_QUICK_SIDE = 128
 _COLOR_OF_CHANNELS: dict[int, Color] = {1: "grayscale", 3: "rgb", 4: "rgba"}
 _PILLOW_MODES = {"grayscale": "L", "rgb": "RGB", "bgr": "RGB", "rgba": "RGBA"}
 _FILTERS = {
@@ -92,6 +97,16 @@ def decode(body: bytes, target: ImageInput) -> Array:
         # Pillow's decoders raise half a dozen classes on damaged files; each of them means damaged bytes.
         raise InvalidInput(f"expected a whole PNG or JPEG image, got a damaged one: {error}") from None
     return _to_array(pixels, target)
+
+
+def is_quick(body: bytes) -> bool:
+    """Return whether decoding takes well under a millisecond, told from the first bytes: a small PNG.
+
+    A digit takes 0.2 ms, a photograph 12 ms, a PNG at the limit a second and most of it without the interpreter.
+    """
+    if not body.startswith(_PNG_START):
+        return not body.startswith(_JPEG_START)
+    return len(body) < 24 or max(_SIZE.unpack_from(body, 16)) <= _QUICK_SIDE
 
 
 def _layout(spec: TensorSpec, preprocess: Preprocess) -> str:
