@@ -44,7 +44,7 @@ def find(name: str, version: str | None) -> Place:
     details = client.get_serve_details()
     models = models_in(details)
     if name not in models:
-        models |= _composed(details)
+        models |= _composed(details, models)
     if name not in models:
         raise UnknownModel(f"unknown model '{name}'; deployed: {', '.join(sorted(models)) or 'none'}")
     model = models[name]
@@ -57,11 +57,12 @@ def find(name: str, version: str | None) -> Place:
     return Place(name, model.version, model.app_name, _door(client, details, model.app_name) if is_routed else None)
 
 
-def _composed(details: Mapping[str, Any]) -> dict[str, DeployedModel]:
-    """Return the models that were deployed from Python, with `serve.run`: only their replicas know their names."""
+def _composed(details: Mapping[str, Any], known: Mapping[str, DeployedModel]) -> dict[str, DeployedModel]:
+    """Return the models deployed from Python or by a builder of the user's: only their replicas know their names."""
+    names = {model.app_name for model in known.values()}
     found = {}
     for app in details["applications"].values():
-        if app.get("deployed_app_config") is None and DEPLOYMENT in app["deployments"] and app["status"] == "RUNNING":
+        if app["name"] not in names and DEPLOYMENT in app["deployments"] and app["status"] == "RUNNING":
             told = background.run(HandleWay(app["name"]).describe(time.monotonic() + DESCRIBE_S))
             found[told["name"]] = deployed(app, told["name"], told["version"])
     return found

@@ -1,0 +1,71 @@
+"""A real server with numpy models and a real Keras one, and this process as a driver on its cluster."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.processes import ROOT, Server, model_application, solo_serve, write_config
+
+NUMPY_MODELS = ("double", "several", "wide", "slow")
+
+
+def numpy_application(name: str, **args: Any) -> dict[str, Any]:
+    return {
+        # Not the model's name: the client must not count on that.
+        "name": f"application-of-{name}",
+        "import_path": "tests.client_models:app",
+        "route_prefix": f"/v2/models/{name}",
+        "args": {"name": name, **args},
+    }
+
+
+@contextmanager
+def running_server() -> Iterator[Server]:
+    with tempfile.TemporaryDirectory() as folder:
+        config = write_config(
+            Path(folder),
+            model_application("digits", "models/digits.keras", plan_budget_s=3, max_batch_size=4),
+            *map(numpy_application, NUMPY_MODELS),
+            numpy_application("mortal", replicas=2),
+        )
+        with solo_serve(config, Path(folder, "log"), PYTHONPATH=str(ROOT), DIE_FOLDER=folder) as server:
+            yield server
+
+
+def cluster_address(server: Server) -> str:
+    """Return the address of the Ray cluster that a server started, as its raylet has it on its command line."""
+    for child in psutil.Process(server.process.pid).children(recursive=True):
+        for argument in child.cmdline():
+            if argument.startswith("--gcs-address="):
+                return argument.partition("=")[2]
+    raise AssertionError("the server has no raylet")
+
+
+@contextmanager
+def as_driver(server: Server) -> Iterator[None]:
+    """Make this process a driver, started as a user's is: without any of Serve's variables.
+
+    A user says `address="auto"`; here other clusters may run beside. Only `auto` turns authentication on by itself.
+    """
+    import ray
+    from ray._raylet import Config
+
+    assert not any(name.startswith("RAY_SERVE_") for name in os.environ)
+    os.environ["RAY_AUTH_MODE"] = "token"
+    Config.initialize("")
+    # Workers look for `tests` where this driver does.
+    environment = {"env_vars": {"PYTHONPATH": str(ROOT)}}
+    ray.init(address=cluster_address(server), runtime_env=environment, logging_level="ERROR")
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        del os.environ["RAY_AUTH_MODE"]
+        Config.initialize("")

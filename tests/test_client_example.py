@@ -1,0 +1,34 @@
+"""The example that shows the Python client, run as its docstring says, against a real server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.client_cluster import cluster_address
+from tests.processes import ROOT, Server, model_application, solo_serve, write_config
+
+pytestmark = pytest.mark.serve
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("example")
+    config = write_config(folder, model_application("digits", "models/digits.keras", plan_budget_s=3, max_batch_size=4))
+    with solo_serve(config, folder / "log") as running:
+        yield running
+
+
+def test_a_hundred_tasks_read_digits(server: Server) -> None:
+    # A user gives no address: `auto` finds the only cluster, and turns on the authentication that it asks for.
+    example = [sys.executable, "examples/ray_tasks.py", "--address", cluster_address(server)]
+    environment = {**os.environ, "RAY_AUTH_MODE": "token"}
+    done = subprocess.run(example, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    right, _, total, *_ = done.stdout.split()
+    assert int(total) == 100
+    assert int(right) >= 97
