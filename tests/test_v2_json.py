@@ -217,6 +217,18 @@ def test_nan_and_infinity_pass_both_ways_as_tokens() -> None:
     assert reply.body.endswith(b'"data":[NaN,Infinity,-Infinity,0.5]}]}')
 
 
+def test_a_value_out_of_range_does_not_hide_behind_nan() -> None:
+    body = b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[NaN,1e39]}]}'
+    reply = call(routes(identity("float32", 2)), "/v2/models/identity/infer", body)
+    assert (reply.status, "'x'" in reply.error) == (400, True)
+
+
+@pytest.mark.filterwarnings("error")
+def test_large_values_warn_nobody() -> None:
+    message = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [3e38, -3e38]}]}
+    assert call(routes(identity("float32", 2)), "/v2/models/identity/infer", message).status == 200
+
+
 def test_nan_and_infinity_are_refused_where_the_model_says_so() -> None:
     app = routes(identity("float32", 1, nonfinite="refuse"))
     body = b'{"inputs":[{"name":"x","shape":[1,1],"datatype":"FP32","data":[NaN]}]}'

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from itertools import chain
-from math import isfinite, prod
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,6 @@ from deployments.tensors import Array
 from serve_app.protocols import json_tensors
 from serve_app.protocols.datatypes import Datatype
 from serve_app.protocols.v2_fields import MAX_DEPTH, too_deep
-
-_SMALL = 1024
-"""Up to here a dot product shows cheaply (0.5 µs against 1.6) that all is finite; beyond, BLAS may start threads."""
 
 
 def decode_data(name: str, datatype: Datatype, shape: list[int], data: Any, text: bytes) -> Array:
@@ -102,21 +99,17 @@ def _numbers(name: str, datatype: Datatype, flat: list[Any], text: bytes) -> Arr
         raise InvalidInput(f"input '{name}': a value is out of range for {datatype.name}") from None
     if json_tensors.may_hold_booleans(text) and bool in set(map(type, flat)):
         raise InvalidInput(f"input '{name}': expected {datatype.name} values, got a boolean")
-    if typecode == "f" and not _all_finite(numbers) and not _has_nonfinite(flat):
-        # C's conversion from double turns 1e39 into infinity without a word.
+    if typecode == "f" and _overflowed(numbers, flat):
         raise InvalidInput(f"input '{name}': a value is out of range for FP32")
     return numbers
 
 
-def _all_finite(numbers: Array) -> bool:
-    if numbers.size <= _SMALL and isfinite(numbers.dot(numbers)):
-        return True
-    return bool(np.isfinite(numbers).all())
-
-
-def _has_nonfinite(flat: list[Any]) -> bool:
-    """Return whether the client itself sent NaN or Infinity, before any conversion."""
-    return not np.isfinite(np.array(flat, np.float64)).all()
+def _overflowed(numbers: Array, flat: list[Any]) -> bool:
+    """Return whether a finite value became infinite: C converts the double 1e39 to a float without a word."""
+    # count_nonzero takes 0.8 µs for 16 values, .all() 1.6.
+    if np.count_nonzero(np.isfinite(numbers)) == numbers.size:
+        return False
+    return not np.array_equal(np.isfinite(numbers), np.isfinite(np.array(flat, np.float64)))
 
 
 def _booleans(name: str, flat: list[Any]) -> Array:
