@@ -47,15 +47,20 @@ def digits() -> Any:
     return Servable("digits", "1", model.signature, coalescer, 4, labels=labels, plan_report=plan.report)
 
 
-def application() -> Any:
-    """Return the ASGI app: the gateway, and each model's own routes below its prefix."""
+def application(with_digits: bool) -> Any:
+    """Return the ASGI app: the gateway, and each model's own routes below its prefix.
+
+    The digits model needs TensorFlow and a plan; the others are numpy functions and start at once.
+    """
     from serve_app.directory import DeployedModel
     from serve_app.forwarding import Forwarder
     from serve_app.gateway import GatewayRoutes
     from serve_app.routes import ModelRoutes
     from tests import routes_harness as harness
 
-    servables = [digits(), harness.simple(), harness.simple_string(), harness.identity("float16", 4, name="half")]
+    servables = [harness.simple(), harness.simple_string(), harness.identity("float16", 4, name="half")]
+    if with_digits:
+        servables.append(digits())
     models = {s.name: DeployedModel(s.name, "1", s.name, f"/v2/models/{s.name}", "READY", "", 1) for s in servables}
     directory = FixedDirectory(models)
     gateway = GatewayRoutes(directory, Forwarder("http://127.0.0.1:9", 1000), 1000)  # type: ignore[arg-type]
@@ -96,10 +101,10 @@ class PageServer:
 
 
 @contextlib.contextmanager
-def page_server(log: Path, port: int | None = None) -> Iterator[PageServer]:
+def page_server(log: Path, port: int | None = None, with_digits: bool = True) -> Iterator[PageServer]:
     """Run the server until the block ends."""
     port = port or free_port()
-    command = [sys.executable, "-m", "tests.page_server", str(port)]
+    command = [sys.executable, "-m", "tests.page_server", str(port), "digits" if with_digits else "plain"]
     environ = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=subprocess.STDOUT)
@@ -126,4 +131,5 @@ def _wait(server: PageServer, log: Path) -> None:
 if __name__ == "__main__":
     import uvicorn
 
-    uvicorn.run(application(), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", lifespan="off")
+    app = application(with_digits=sys.argv[2] == "digits")
+    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", lifespan="off")

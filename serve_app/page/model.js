@@ -46,7 +46,7 @@ function signatureTable(about) {
   const rows = (kind, tensors) => tensors.map((tensor) =>
     el("tr", {}, el("td", { class: "quiet", text: kind }), el("th", { scope: "row" }, el("code", { text: tensor.name })),
       el("td", { text: tensor.datatype }), el("td", { text: shape(tensor.shape) })));
-  return el("table", { class: "signature" },
+  return el("table", { class: "signature", "aria-label": "Inputs and outputs" },
     el("thead", {}, el("tr", {}, ["", "Name", "Type", "Shape"].map((title) => el("th", { scope: "col", text: title })))),
     el("tbody", {}, rows("input", about.inputs), rows("output", about.outputs)));
 }

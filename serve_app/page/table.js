@@ -9,7 +9,7 @@ const COLUMNS = ["Model", "State", "Device", "Precision", "Inputs", "Outputs", "
 export function modelTable() {
   const body = el("tbody");
   const rows = new Map();
-  const node = el("table", { class: "models" },
+  const node = el("table", { class: "models", "aria-labelledby": "models-title" },
     el("thead", {}, el("tr", {}, COLUMNS.map((title) => el("th", { scope: "col", text: title })))), body);
   const show = (models, details, chosen) => {
     for (const [name, row] of rows) {
