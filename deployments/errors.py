@@ -6,9 +6,14 @@ holds the one table that maps each class to a protocol's status.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class SoloError(Exception):
     """Base of every error that keras-solo raises on purpose; its text is meant for the user."""
+
+    cause: ClassVar[str] = "invalid"
+    """The word under which statistics and metrics count it."""
 
 
 class ConfigError(SoloError):
@@ -30,9 +35,13 @@ class UnknownModel(SoloError):
 class NotReady(SoloError):
     """The model is known but cannot answer yet, or no longer."""
 
+    cause = "overloaded"
+
 
 class Overloaded(SoloError):
     """The queue is full; `retry_after_s` is when a place should be free by the measured drain rate."""
+
+    cause = "overloaded"
 
     def __init__(self, text: str, retry_after_s: float) -> None:
         super().__init__(text)
@@ -46,6 +55,17 @@ class Overloaded(SoloError):
 class DeadlineExceeded(SoloError):
     """The request's deadline passed while it waited, or could not be met by the plan's measured times."""
 
+    cause = "deadline"
+
 
 class PredictionFailed(SoloError):
     """The model itself failed on this input; nothing of the request reached an answer."""
+
+    cause = "failed"
+
+
+def cause_of(error: BaseException) -> str:
+    """Return the word under which statistics and metrics count `error`; a caller that left is `cancelled`."""
+    if isinstance(error, SoloError):
+        return error.cause
+    return "failed" if isinstance(error, Exception) else "cancelled"

@@ -19,9 +19,10 @@ import ray
 from ray import serve
 
 from deployments.coalescing import CoalesceOptions, SwitchingCoalescer, make_coalescer
-from deployments.errors import ConfigError, LoadError, PredictionFailed
+from deployments.errors import ConfigError, LoadError, PredictionFailed, cause_of
 from deployments.execution import Answer
 from deployments.servable import Servable
+from deployments.statistics import Stages
 from deployments.tensors import Array
 
 if TYPE_CHECKING:
@@ -72,8 +73,16 @@ class ModelReplica:
 
     async def predict(self, inputs: Mapping[str, Array], timeout_s: float | None = None) -> Answer:
         """Answer a Python handle's call; see `Servable.predict`."""
-        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-        return await self.servable.predict(inputs, deadline_s)
+        started_ns = time.monotonic_ns()
+        deadline_s = None if timeout_s is None else started_ns / 1e9 + timeout_s
+        try:
+            answer = await self.servable.predict(inputs, deadline_s)
+        except BaseException as error:
+            self.servable.statistics.failed(cause_of(error), time.monotonic_ns() - started_ns)
+            raise
+        stages = Stages.between(started_ns, started_ns, time.monotonic_ns(), answer)
+        self.servable.statistics.succeeded(len(answer.outputs[0]), stages)
+        return answer
 
     async def check_health(self) -> None:
         """Raise where Serve should replace this replica: its device fails every call, or hangs in one."""
@@ -105,17 +114,19 @@ def make_servable(options: ReplicaOptions) -> Servable:
     model = loading.load(options.source, options.precision)
     plan = make_plan(model, _plan_options(options, chosen))
     log.info("model '%s': %s", options.name, plan.summary())
+    coalescer = make_coalescer(plan, CoalesceOptions(max_batch_size=plan.batch_sizes[-1]), serve.batch)
     servable = Servable(
         name=options.name,
         version=options.version,
         signature=model.signature,
-        coalescer=make_coalescer(plan, CoalesceOptions(max_batch_size=plan.batch_sizes[-1]), serve.batch),
+        coalescer=coalescer,
         max_batch_size=plan.batch_sizes[-1],
         labels=options.labels,
         description={"device": chosen.description, "source": options.source.uri, "fingerprint": model.fingerprint},
         nonfinite=options.nonfinite,
         plan_report=plan.report,
         lengths=plan.lengths,
+        is_ready=lambda: coalescer.healthy,
     )
     ready_s = time.monotonic() - started_s
     log.info("model '%s' version %s: ready in %.1f s", options.name, options.version, ready_s)

@@ -10,6 +10,7 @@ import numpy as np
 
 from deployments.errors import InvalidInput, PredictionFailed
 from deployments.execution import Answer
+from deployments.lengths import Lengths
 from deployments.statistics import RunCounters, Statistics
 from deployments.tensors import Array, Arrays, Rows, Signature, TensorSpec
 
@@ -39,6 +40,8 @@ class Servable:
     statistics: Statistics = field(default_factory=Statistics)
     plan_report: Callable[[], Mapping[str, Any]] | None = None
     """Returns the plan's table for `GET …/plan`."""
+    lengths: Lengths | None = None
+    """What dynamic inner axes are padded to; None leaves them as they come."""
     is_ready: Callable[[], bool] = lambda: True
     """Returns whether the model can answer now."""
 
@@ -54,12 +57,15 @@ class Servable:
         refuses, `PredictionFailed` where the model fails.
         """
         rows = self.signature.check(inputs)
-        if self.nonfinite == "pass":
-            return await self.coalescer.submit(rows, deadline_s)
-        if (spec := _first_nonfinite(self.signature.inputs, rows.arrays)) is not None:
+        refuses = self.nonfinite == "refuse"
+        if refuses and (spec := _first_nonfinite(self.signature.inputs, rows.arrays)) is not None:
             raise InvalidInput(f"input '{spec.name}' holds NaN or infinity, which this model refuses")
-        answer = await self.coalescer.submit(rows, deadline_s)
-        if (spec := _first_nonfinite(self.signature.outputs, answer.outputs)) is not None:
+        if self.lengths is None:
+            answer = await self.coalescer.submit(rows, deadline_s)
+        else:
+            answer = await self.coalescer.submit(self.lengths.pad(rows), deadline_s)
+            answer.outputs = self.lengths.cut(answer.outputs, rows)
+        if refuses and (spec := _first_nonfinite(self.signature.outputs, answer.outputs)) is not None:
             raise PredictionFailed(f"output '{spec.name}' holds NaN or infinity")
         return answer
 

@@ -18,7 +18,9 @@ INLINE_VALUES = 32
 def front_door(port: int) -> str:
     """Say which process accepts connections on `port`: it should be HAProxy."""
     for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr[1] == port and connection.pid:
+        # An address is (host, port) for every socket that listens; psutil's types allow for others.
+        listens = connection.status == psutil.CONN_LISTEN and tuple(connection.laddr)[1:] == (port,)
+        if listens and connection.pid:
             name = psutil.Process(connection.pid).name()
             if "haproxy" in name:
                 return "HAProxy, straight to each model's replica"

@@ -80,19 +80,10 @@ STATUS: dict[type[SoloError], int] = {
 _MAX_TEXT = 1000
 """Characters of an error's text: names in it come from the client, and may be as long as its body."""
 
-_CAUSES = {408: "deadline", 500: "failed", 503: "overloaded"}
-
 
 def status_of(error: BaseException) -> int:
     """Return the status that answers `error`: the table's, or 500 for what nobody raised on purpose."""
     return next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), 500)
-
-
-def cause_of(error: BaseException) -> str:
-    """Return the word under which statistics and metrics count `error`."""
-    if isinstance(error, SoloError):
-        return _CAUSES.get(status_of(error), "invalid")
-    return "failed" if isinstance(error, Exception) else "cancelled"
 
 
 def error_body(text: str) -> bytes:

@@ -82,7 +82,7 @@ class GatewayRoutes:
         models = await self.directory.models()
         if name not in models:
             known = ", ".join(sorted(models)) or "none"
-            raise UnknownModel(f"unknown model '{name}'; deployed: {known}")
+            raise UnknownModel(f"Request for unknown model: '{name}' is not found; deployed: {known}")
         if models[name].state != "READY":
             raise NotReady(f"model '{name}' is not ready: {models[name].reason}")
         return models[name]

@@ -12,12 +12,12 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar
 
+from deployments.errors import cause_of
 from deployments.servable import Servable
 from deployments.statistics import Stages
 from deployments.tensors import Array, Arrays
 from serve_app import bodies
 from serve_app.bodies import Headers
-from serve_app.errors import cause_of
 from serve_app.limits import Limits
 from serve_app.responses import Receive, Response
 

@@ -106,6 +106,8 @@ def _cluster(raw: Mapping[str, Any], config: ServeConfig, options: Options) -> I
     own = {"num_cpus": _logical_cpus(config), "include_dashboard": options.dashboard}
     own = own if options.address == "local" else {}
     ray.init(options.address, namespace="serve", log_to_driver=False, logging_level="ERROR", **own)
+    if any(model.device == "auto" for model in config.models) and not ray.cluster_resources().get("GPU"):
+        _say("warning: no GPU in this cluster, so models with device auto are served on the CPU; see `solo doctor`")
     children = _descendants()
     try:
         # What the `serve run` command does (ray/serve/scripts.py, 2.60); there is no public call for a whole YAML.

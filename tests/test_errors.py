@@ -34,7 +34,7 @@ def test_every_request_error_has_a_status() -> None:
     ],
 )
 def test_status_and_cause(error: BaseException, status: int, cause: str) -> None:
-    assert (errors.status_of(error), errors.cause_of(error)) == (status, cause)
+    assert (errors.status_of(error), domain.cause_of(error)) == (status, cause)
 
 
 def test_a_subclass_counts_as_its_base() -> None:

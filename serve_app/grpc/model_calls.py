@@ -12,10 +12,10 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
-from deployments.errors import InvalidInput
+from deployments.errors import InvalidInput, cause_of
 from deployments.servable import Servable
 from deployments.statistics import Stages
-from serve_app.errors import BodyTooLarge, ModelsAreDeclared, cause_of
+from serve_app.errors import BodyTooLarge, ModelsAreDeclared
 from serve_app.grpc.messages import ModelInferRequest, message
 from serve_app.protocols import v2_metadata
 from serve_app.protocols.grpc_codec import GrpcCodec
