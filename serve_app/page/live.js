@@ -54,8 +54,8 @@ function joined(rates) {
 
 /** Returns {node, show, lost}: the panel of one model's rates over the last minute. */
 export function liveFigures() {
-  const throughput = figure("requests a second", "throughput");
-  const latency = figure("ms in the server, mean", "latency");
+  const throughput = figure("requests a second", "throughput", count);
+  const latency = figure("ms in the server, mean", "latency", ms);
   const rows = figure("rows a run of the device");
   const fails = figure("errors a second");
   const note = el("p", { class: "quiet", role: "status" });
@@ -75,15 +75,15 @@ export function liveFigures() {
   return { node, show, lost };
 }
 
-/** Returns one number with its name, and a line of the last minute where `plotted` is its CSS class. */
-function figure(name, plotted = null) {
+/** Returns one number with its name, and the last minute's line where `plotted` is its CSS class, its top in words. */
+function figure(name, plotted = null, format = null) {
   const number = el("dd", { text: "–" });
-  const line = plotted ? sparkline(plotted) : null;
+  const line = plotted ? sparkline(plotted, format) : null;
   const node = el("div", { class: "figure" }, el("dt", { text: name }), number, line?.node);
   return { node, show: (text, value = null) => { setText(number, text); line?.push(value); } };
 }
 
-function sparkline(kind) {
+function sparkline(kind, format) {
   const area = svg("path", { class: "area" });
   const line = svg("path", { class: "line", "vector-effect": "non-scaling-stroke" });
   const top = el("span", { class: "top" });
@@ -94,7 +94,7 @@ function sparkline(kind) {
     values.push(value);
     if (values.length > SECONDS + 1) values.shift();
     const highest = Math.max(...values.map((one) => one ?? 0));
-    setText(top, highest ? `up to ${ms(highest)} in the last minute` : "");
+    setText(top, highest ? `up to ${format(highest)} in the last minute` : "");
     const points = values
       .map((one, i) => (one === null ? null : [SECONDS - values.length + 1 + i, 19 - (one / (highest || 1)) * 17]))
       .filter((point) => point !== null);

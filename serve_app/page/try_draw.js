@@ -37,7 +37,7 @@ export function tryDraw(model, picture) {
   showGreys(seen, new Float32Array(picture.width * picture.height));
   const tools = el("div", { class: "tools" },
     el("button", { type: "button", text: "Clear", onclick: board.clear }),
-    el("button", { type: "button", text: "Undo stroke", onclick: board.undo }),
+    el("button", { type: "button", text: "Undo", onclick: board.undo }),
     el("figure", {}, seen, el("figcaption", { text: "what the model sees" })),
   );
   return el("div", { class: "try try-draw" },
