@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import tempfile
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
+from deployments.errors import ConfigError
 from serve_app import haproxy_front
 
 FAST: Mapping[str, str] = {
@@ -34,6 +36,12 @@ REQUIRED = ("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED", "RAY_
 """Those without which a server still works, but slower or less steadily."""
 
 
+GRPC_PORTS = 200
+"""Ports for the replicas' gRPC servers on one node, those that still drain included."""
+FIRST_GRPC_PORT, LAST_GRPC_PORT = 20_000, 30_000
+"""Between Ray's worker ports, which end at 19999, and Serve's for HTTP; below the system's own for clients."""
+
+
 def apply(environ: MutableMapping[str, str] = os.environ) -> Path:
     """Set what is missing, with HAProxy's files and side ports private to this process.
 
@@ -42,6 +50,7 @@ def apply(environ: MutableMapping[str, str] = os.environ) -> Path:
     """
     folder = Path(tempfile.mkdtemp(prefix="keras-solo-"))
     threads = max(1, min(4, (os.cpu_count() or 2) // 2))
+    grpc_port = free_range()
     private = {
         "RAY_SERVE_HAPROXY_NBTHREAD": str(threads),
         # HAProxy started with our rules added to Serve's: gRPC by the model's name, TensorFlow Serving's paths.
@@ -53,6 +62,8 @@ def apply(environ: MutableMapping[str, str] = os.environ) -> Path:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(grpc_port),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(grpc_port + GRPC_PORTS),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
     }
@@ -71,6 +82,19 @@ def free_port(host: str = "127.0.0.1") -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+def free_range() -> int:
+    """Return the first of `GRPC_PORTS` TCP ports whose first ones are free right now.
+
+    A replica whose gRPC port is taken does not notice: Ray 2.60 passes `grpc.so_reuseport` as the text "0", which gRPC
+    ignores, so that two servers on one machine would share ports from 40000 on and get each other's calls.
+    """
+    slots = range(FIRST_GRPC_PORT, LAST_GRPC_PORT - GRPC_PORTS, GRPC_PORTS)
+    for start in random.sample(slots, len(slots)):
+        if all(is_port_free("", port) for port in range(start, start + 8)):
+            return start
+    raise ConfigError(f"no {GRPC_PORTS} free TCP ports in a row from {FIRST_GRPC_PORT} to {LAST_GRPC_PORT}")
 
 
 def is_port_free(host: str, port: int) -> bool:
