@@ -28,8 +28,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench import closed_loop, coalescing_in_process, coalescing_plot, served
 from bench.closed_loop import Loop, Payload
 
-MODEL = "bench.models:sequence_gru"
-ROW_SHAPE = (100, 8)
+MODELS = ("bench.models:wide_mlp", "bench.models:wider_mlp")
+"""One that HTTP holds back at many clients, and one that the device holds back."""
+
+ROW_SHAPE = (64,)
 CLIENTS = (1, 16, 64)
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "off": {"coalesce": "off"},
@@ -55,16 +57,20 @@ def main() -> None:
         result = coalescing_in_process.measure(args.seconds)
         _write(args.out / "coalescing_in_process.json", result)
         return
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        result = _measure(args, Path(folder))
-    _write(args.out / "coalescing.json", result)
-    coalescing_plot.draw(result, args.out / "coalescing.png")
-    _print_targets(result["targets"])
+    results = {}
+    for model in args.models:
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            results[model] = _measure(model, args, Path(folder))
+        _write(args.out / "coalescing.json", results)
+        coalescing_plot.draw(results, args.out / "coalescing.png")
+    for model, result in results.items():
+        _print_targets(model, result["targets"])
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--in-process", action="store_true", help="only the coalescer, without a server")
+    parser.add_argument("--models", nargs="+", default=MODELS, metavar="MODULE:FUNCTION")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each closed loop")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--overload-seconds", type=float, default=30.0)
@@ -74,19 +80,19 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def _measure(model: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     common = {"plan_cache": str(folder / "plans"), "plan_budget_s": args.plan_budget_s}
     # One replica first and alone, so that its plan is measured in peace; the others take it from the cache.
-    with served.serve(folder, [served.application("continuous", MODEL, common)], args.port) as server:
+    with served.serve(folder, [served.application("continuous", model, common)], args.port) as server:
         plan = server.get("/v2/models/continuous/plan")
-    applications = [served.application(name, MODEL, {**common, **given}) for name, given in SETTINGS.items()]
+    applications = [served.application(name, model, {**common, **given}) for name, given in SETTINGS.items()]
     payload = Payload.of(np.random.default_rng(7).random((1, *ROW_SHAPE), np.float32), "x")
     with served.serve(folder, applications, args.port) as server:
         rounds = _closed_loops(server, payload, args, folder)
         best_per_s = max(_median(loops, "per_s") for loops in rounds["continuous"].values())
         overload = _overload(server, payload, 3 * best_per_s, args.overload_seconds, folder)
     result = {
-        "about": _about(plan),
+        "about": _about(model, plan),
         "closed_loops": {
             name: {clients: [loop.as_json() for loop in loops] for clients, loops in by_clients.items()}
             for name, by_clients in rounds.items()
@@ -130,13 +136,13 @@ def _overload(
     return {"in_time_s": IN_TIME_S, "seconds": seconds, "rss_mb": rss_mb, **json.loads(process.stdout.read())}
 
 
-def _about(plan: Mapping[str, Any]) -> dict[str, Any]:
+def _about(model: str, plan: Mapping[str, Any]) -> dict[str, Any]:
     p50_ms = {
         size: next(row["p50_ms"] for row in plan["candidates"][size] if row["name"] == name)
         for size, name in plan["chosen"].items()
     }
     return {
-        "model": MODEL,
+        "model": model,
         "row_shape": ROW_SHAPE,
         "cores": os.cpu_count(),
         "settings": {name: dict(given) for name, given in SETTINGS.items()},
@@ -203,7 +209,8 @@ def _write(path: Path, result: Mapping[str, Any]) -> None:
     print(f"wrote {path}")
 
 
-def _print_targets(targets: list[dict[str, Any]]) -> None:
+def _print_targets(model: str, targets: list[dict[str, Any]]) -> None:
+    print(model)
     for row in targets:
         print(f"{'ok  ' if row['met'] else 'MISS'} {row['what']}: {row['measured']} (target {row['target']})")
 

@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 
-def draw(result: Mapping[str, Any], path: Path) -> None:
-    """Write a PNG with one line per setting (1, 16, 64 clients) and the overload second by second."""
+def draw(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Write a PNG with a row per model: one line per setting (1, 16, 64 clients), and the overload by seconds."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 5), constrained_layout=True)
-    _latency_throughput(left, result["closed_loops"])
-    _overload(right, result["overload"])
-    about = result["about"]
-    figure.suptitle(f"{about['model']}, {about['cores']} cores; a batch of 32 costs {about['batch_32_over_1']} x one")
+    size = (13, 5 * len(results))
+    figure, rows = plt.subplots(len(results), 2, figsize=size, squeeze=False, constrained_layout=True)
+    for (left, right), (model, result) in zip(rows, results.items(), strict=True):
+        _latency_throughput(left, result["closed_loops"])
+        left.set_title(f"{model}: a batch of 32 costs {result['about']['batch_32_over_1']} x one; numbers are clients")
+        _overload(right, result["overload"])
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
@@ -33,7 +34,6 @@ def _latency_throughput(axes: Any, closed_loops: Mapping[str, Mapping[Any, list[
         for clients, x, y in zip(by_clients, per_s, p50_ms, strict=True):
             axes.annotate(str(clients), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8)
     axes.set(xscale="log", yscale="log", xlabel="requests per second", ylabel="p50 latency, ms")
-    axes.set_title("closed loops; numbers are clients")
     axes.grid(True, which="both", alpha=0.3)
     axes.legend()
 

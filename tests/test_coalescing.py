@@ -239,6 +239,16 @@ def test_a_deadline_ends_the_delay():
     asyncio.run(check())
 
 
+def test_a_shorter_delay_takes_effect_on_who_waits_already():
+    async def check():
+        coalescer = make(FakeExecutor(), max_queue_delay_ms=60_000)
+        (task,) = await queue(coalescer, make_rows([1]))
+        await coalescer.reconfigure(CoalesceOptions())
+        assert (await asyncio.wait_for(task, 10)).outputs[0].item() == 4
+
+    asyncio.run(check())
+
+
 def test_another_loop_hops_and_shares_the_batch():
     async def check():
         executor = FakeExecutor()

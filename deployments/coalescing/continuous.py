@@ -16,6 +16,7 @@ from functools import partial
 from math import inf
 
 from deployments.coalescing.admission import Admission
+from deployments.coalescing.alarm import Alarm
 from deployments.coalescing.counters import Counters
 from deployments.coalescing.device_thread import DeviceThread, call_in_loop
 from deployments.coalescing.entries import Entry
@@ -53,8 +54,8 @@ class ContinuousCoalescer:
         self._burst = 0
         self._gathers = False
         self._unanswered_rows = 0
-        self._delay_timer: asyncio.TimerHandle | None = None
-        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._delay_alarm = Alarm(loop, self._start_if_idle)
+        self._sweep_alarm = Alarm(loop, self._sweep)
         self._waiting = WaitingEntries(runner.splitter, shares=False)
         self._admission = Admission(runner.splitter, options.queue_limit_rows, counters)
         self.apply(options)
@@ -74,6 +75,7 @@ class ContinuousCoalescer:
         self._inline_rows = inline_rows(splitter, is_inline)
         self._gather_from = gather_from(splitter, self._inline_rows) if waiting.shares else 0
         self._set_gathers(False)
+        self._start_if_idle()  # who waits for company may have waited long enough by the new delay
 
     async def submit(self, rows: Rows, deadline_s: float | None = None) -> Answer:
         """Return the answer to `rows`; see `Coalescer.submit`."""
@@ -145,7 +147,7 @@ class ContinuousCoalescer:
         elif waits:
             self._arm_delay()
         if deadline_s is not None and not starts:
-            self._arm_sweep(deadline_s)
+            self._sweep_alarm.set_in(deadline_s - time.monotonic())
         return entry
 
     def _needed_s(self, count: int) -> float:
@@ -261,32 +263,18 @@ class ContinuousCoalescer:
         return int(min(self._delay_ns - waited_ns, (slack_s * 1e9 - waited_ns) / 2))
 
     def _arm_delay(self) -> None:
-        if self._busy or not self._waiting.count:
-            return
-        if self._delay_timer is not None:
-            self._delay_timer.cancel()
-        left_s = self._delay_left_ns(time.perf_counter_ns()) / 1e9
-        self._delay_timer = self._loop.call_later(left_s, self._end_delay)
+        if not self._busy and self._waiting.count:
+            self._delay_alarm.set_in(self._delay_left_ns(time.perf_counter_ns()) / 1e9)
 
-    def _end_delay(self) -> None:
-        self._delay_timer = None
+    def _start_if_idle(self) -> None:
         with self._lock:
             starts = not self._busy and self._waiting.count > 0
             self._busy = self._busy or starts
         if starts:
             self._start()
 
-    def _arm_sweep(self, deadline_s: float) -> None:
-        """Look for expired entries when the first deadline passes, so that its caller hears of it then."""
-        left_s = max(SWEEP_S, deadline_s - time.monotonic())
-        if self._sweep_timer is not None:
-            if self._sweep_timer.when() <= self._loop.time() + left_s:
-                return
-            self._sweep_timer.cancel()
-        self._sweep_timer = self._loop.call_later(left_s, self._sweep)
-
     def _sweep(self) -> None:
-        self._sweep_timer = None
+        """Tell those whose deadline passed while they waited, then and not when the device is free."""
         with self._lock:
             late = self._waiting.take_late(time.monotonic())
             self._counters.expired += len(late)
@@ -295,4 +283,4 @@ class ContinuousCoalescer:
             entry.expire()
         self._deliver(late)
         if next_s < inf:
-            self._arm_sweep(next_s)
+            self._sweep_alarm.set_in(max(SWEEP_S, next_s - time.monotonic()))

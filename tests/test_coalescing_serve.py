@@ -1,0 +1,143 @@
+"""Coalescing in a real server: HTTP and handles together, refusals over HTTP, knobs and `@serve.batch`'s metrics.
+
+The model waits `max_queue_delay_ms` for company, so that what a test sends in that time meets.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.client_cluster import as_driver
+from tests.processes import Server, model_application, solo_serve, write_config
+
+pytestmark = pytest.mark.serve
+
+DELAY_MS = 1500
+QUICK = {"plan_budget_s": 2, "max_batch_size": 4, "max_queue_delay_ms": DELAY_MS, "max_queue_rows": 3}
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    body: dict[str, Any]
+    headers: Mapping[str, str]
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("coalescing")
+    model = model_application("root", "tests.models:fails_on_negative", **QUICK)
+    with solo_serve(write_config(folder, model), folder / "log") as running, as_driver(running):
+        yield running
+
+
+@pytest.fixture(scope="module")
+def send(server: Server) -> Iterator[Callable[..., Future[Reply]]]:
+    def post(row: list[float], headers: Mapping[str, str]) -> Reply:
+        tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": row}
+        body = json.dumps({"inputs": [tensor]}).encode()
+        request = urllib.request.Request(f"{server.url}/v2/models/root/infer", body, dict(headers))
+        started_s = time.monotonic()
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                status, text, found = answer.status, answer.read(), answer.headers
+        except urllib.error.HTTPError as error:
+            status, text, found = error.code, error.read(), error.headers
+        return Reply(status, json.loads(text), found, time.monotonic() - started_s)
+
+    with ThreadPoolExecutor(8) as pool:
+        yield lambda row, **headers: pool.submit(post, row, headers)
+
+
+def handle() -> Any:
+    from ray.serve.handle import DeploymentHandle
+
+    found = DeploymentHandle("KerasReplica", "root")
+    found._init(_run_router_in_separate_loop=True)
+    return found
+
+
+def outputs(reply: Reply) -> list[float]:
+    assert reply.status == 200, reply.body
+    return list(reply.body["outputs"][0]["data"])
+
+
+def test_http_and_handle_calls_share_a_batch(send: Any) -> None:
+    call = handle()
+    call.describe.remote().result(timeout_s=60)  # the router has found the replica
+    over_http = send([4.0, 9.0])
+    answer = call.predict.remote({"x": np.array([[16.0, 25.0]], np.float32)}).result(timeout_s=60)
+    reply = over_http.result()
+    assert answer.batch_rows == 2
+    assert 'desc="rows 2"' in reply.headers["server-timing"]
+    np.testing.assert_allclose(outputs(reply), [5.0], rtol=1e-3)
+    np.testing.assert_allclose(answer.outputs[0].ravel(), [9.0], rtol=1e-3)
+
+
+def test_one_bad_row_fails_alone_over_http(send: Any) -> None:
+    good, bad, other = send([1.0, 1.0]), send([-1.0, 1.0]), send([4.0, 4.0])
+    np.testing.assert_allclose(outputs(good.result()), [2.0], rtol=1e-3)
+    np.testing.assert_allclose(outputs(other.result()), [4.0], rtol=1e-3)
+    assert bad.result().status == 500
+    assert list(bad.result().body) == ["error"]
+
+
+def test_a_full_queue_answers_503_with_retry_after_before_the_queue_moves(send: Any) -> None:
+    waiting = [send([1.0, 1.0]) for _ in range(3)]
+    time.sleep(DELAY_MS / 3e3)
+    refused = send([1.0, 1.0]).result()
+    assert refused.status == 503
+    assert int(refused.headers["retry-after"]) >= 1
+    assert "queue is full" in refused.body["error"]
+    assert refused.seconds < min(reply.result().seconds for reply in waiting)
+    assert {reply.result().status for reply in waiting} == {200}
+
+
+def test_a_deadline_cuts_the_wait_for_company_short(send: Any) -> None:
+    reply = send([1.0, 1.0], **{"x-request-timeout-seconds": "0.9"}).result()
+    assert reply.status == 200
+    assert reply.seconds < DELAY_MS / 1e3
+
+
+def test_the_knobs_change_without_a_new_replica_and_window_is_serve_batch(server: Server, send: Any) -> None:
+    call = handle()
+    knobs = {"coalesce": "window", "batch_wait_timeout_s": 1.0, "max_queue_delay_ms": 0.0, "max_queue_rows": None}
+    before = server_counts(server)
+    call.reconfigure.remote(knobs).result(timeout_s=60)
+    replies = [send([1.0, 1.0]) for _ in range(3)]
+    assert {reply.result().headers["server-timing"].count('"rows 3"') for reply in replies} == {1}
+    assert server_counts(server) == before + 3  # the same replica went on counting
+    metrics = wait_for_metrics("serve_batches_processed")
+    assert 'function_name="predict_batch"' in metrics
+
+
+def server_counts(server: Server) -> int:
+    with urllib.request.urlopen(f"{server.url}/v2/models/root/stats") as answer:
+        return int(json.load(answer)["model_stats"][0]["inference_stats"]["success"]["count"])
+
+
+def wait_for_metrics(name: str) -> str:
+    """Return the lines of Ray's metrics that carry `name`; they are published every ten seconds."""
+    import ray
+
+    (node,) = ray.nodes()
+    url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    ends_s = time.monotonic() + 60
+    while time.monotonic() < ends_s:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            lines = [line for line in answer.read().decode().splitlines() if name in line and line[0] != "#"]
+        if lines:
+            return "\n".join(lines)
+        time.sleep(1)
+    raise AssertionError(f"no metric {name}")
