@@ -29,8 +29,8 @@ def read(picture: Path, shift: tuple[int, int]) -> np.ndarray:
     return np.roll(pixels, shift, axis=(0, 1)).reshape(1, 28, 28, 1)
 
 
-# A quarter of a core each: they mostly wait for the model.
-@ray.remote(num_cpus=0.25)
+# Half a core each: they mostly wait for the model.
+@ray.remote(num_cpus=0.5)
 def is_right(model: Model, digit: int, shift: tuple[int, int]) -> bool:
     """Return whether the model recognizes one moved digit."""
     scores = model.predict(read(PICTURES / f"{NAMES[digit]}.png", shift))

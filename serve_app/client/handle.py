@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import grpc
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
 from ray.serve.handle import DeploymentHandle
 
@@ -30,13 +31,28 @@ class HandleWay:
         handle = DeploymentHandle(DEPLOYMENT, app_name)
         # RAY_SERVE_THROUGHPUT_OPTIMIZED would run the router in the caller's event loop, which a task has none of.
         handle._init(_run_router_in_separate_loop=True)
-        self._handle = handle
+        self._describe = handle.options(method_name="describe", _by_reference=True)
+        self._by_grpc = handle.options(method_name="predict", _by_reference=False)
+        self._by_reference = handle.options(method_name="predict", _by_reference=True)
         self._has_large_answers = False
 
     async def describe(self, deadline_s: float | None) -> Mapping[str, Any]:
         """Return the replica's `describe()`."""
-        description: Mapping[str, Any] = await self._call("describe", True, deadline_s)
-        return description
+        with self._translated():
+            description: Mapping[str, Any] = await _finish(self._describe.remote(), deadline_s)
+            return description
+
+    def predict_blocking(self, inputs: Mapping[str, Array], size_bytes: int, deadline_s: float | None) -> Arrays:
+        """Do what `predict` does from a thread without a running event loop, and so with fewer threads involved."""
+        with self._translated():
+            response = self._chosen(size_bytes).remote(inputs, left_s(deadline_s))
+            try:
+                answer: Answer = response.result(timeout_s=left_s(deadline_s))
+            except BaseException:
+                # Serve's own time-out leaves the call running.
+                response.cancel()
+                raise
+            return answer.outputs
 
     async def predict(self, inputs: Mapping[str, Array], size_bytes: int, deadline_s: float | None) -> Arrays:
         """Return the outputs, in the signature's order, for checked `inputs` of `size_bytes` in all.
@@ -44,41 +60,42 @@ class HandleWay:
         Raises the domain error that the replica raised, `ReplicaGone` where it died, and `DeadlineExceeded`, having
         cancelled the call.
         """
-        by_reference = self._has_large_answers or size_bytes > GRPC_BYTES
-        try:
-            answer: Answer = await self._call("predict", by_reference, deadline_s, inputs, _left_s(deadline_s))
-        except grpc.RpcError as error:
-            if by_reference or error.code() != grpc.StatusCode.RESOURCE_EXHAUSTED:
-                raise ReplicaGone(f"gRPC to the replica: {error.details()}") from None
-            # The answer, not the request, was over 4 MB; this model's answers go by reference from now on.
-            self._has_large_answers = True
-            answer = await self._call("predict", True, deadline_s, inputs, _left_s(deadline_s))
-        return answer.outputs
+        with self._translated():
+            response = self._chosen(size_bytes).remote(inputs, left_s(deadline_s))
+            answer: Answer = await _finish(response, deadline_s)
+            return answer.outputs
 
-    async def _call(self, method: str, by_reference: bool, deadline_s: float | None, *args: object) -> Any:
-        handle = self._handle.options(method_name=method, _by_reference=by_reference)
+    def _chosen(self, size_bytes: int) -> DeploymentHandle[Any]:
+        return self._by_reference if self._has_large_answers or size_bytes > GRPC_BYTES else self._by_grpc
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn Ray's errors into what they mean to the caller."""
         try:
-            return await _finish(handle.remote(*args), deadline_s)
+            yield
         except RayTaskError as error:
             raise _cause(error) from None
-        except RayActorError as error:
-            raise ReplicaGone(f"the replica died: {error}") from None
+        except TimeoutError:
+            raise DeadlineExceeded("the model did not answer before the deadline") from None
         except BackPressureError as error:
             raise Overloaded(f"too many calls are waiting: {error}", 1.0) from None
         except DeploymentUnavailableError as error:
             raise NotReady(f"the model cannot answer: {error}") from None
-        except RequestCancelledError:
-            raise ReplicaGone("the replica stopped") from None
-        except RayError as error:
-            # A lost object or a crashed worker: the call left no answer behind.
-            raise ReplicaGone(str(error)) from None
+        except (RayError, RequestCancelledError) as error:
+            # A dead replica, a lost object, a call that a stopping replica refused: no answer is left behind.
+            raise ReplicaGone(f"the replica died or stopped: {error}") from None
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+                # An answer over 4 MB. This model's answers go by reference from now on.
+                self._has_large_answers = True
+            raise ReplicaGone(f"gRPC to the replica: {error.details()}") from None
 
 
 async def _finish(response: Any, deadline_s: float | None) -> Any:
     """Return a response's result; at the deadline, or when the caller is cancelled, cancel it."""
     task = asyncio.ensure_future(_result(response))
     try:
-        await asyncio.wait({task}, timeout=_left_s(deadline_s))
+        await asyncio.wait({task}, timeout=left_s(deadline_s))
         if not task.done():
             raise DeadlineExceeded("the model did not answer before the deadline")
         if task.cancelled():
@@ -105,5 +122,6 @@ def _cause(error: RayTaskError) -> Exception:
     return PredictionFailed(f"{type(cause).__name__}: {cause}")
 
 
-def _left_s(deadline_s: float | None) -> float | None:
+def left_s(deadline_s: float | None) -> float | None:
+    """Return the seconds until a deadline on `time.monotonic`'s clock, never below 0; None for no deadline."""
     return None if deadline_s is None else max(0.0, deadline_s - time.monotonic())

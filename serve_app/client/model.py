@@ -56,9 +56,7 @@ class Model:
         if (connection := _connections.get(self._key())) is not None:
             try:
                 rows = values.to_rows(connection.description.signature, inputs)
-                if rows.count <= connection.description.max_batch_size and connection.uses_door(
-                    values.size_bytes(rows.arrays)
-                ):
+                if rows.count <= connection.description.max_batch_size:
                     outputs = connection.predict_once(rows.arrays, deadline_s)
                     return values.to_answer(connection.description.signature, outputs)
             except (NotReady, InvalidInput, UnknownModel):
