@@ -12,6 +12,7 @@ continuous and measures both at 1, 16 and 64 clients. Every step runs in process
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -32,11 +33,12 @@ from bench import gpu_plots, http_load, machine, payloads, served
 from serve_app.checks import probes
 from serve_app.environment import free_port
 
-Step = Callable[[float], None]
-"""Takes the seconds that it may last."""
+Step = Callable[[], None]
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 MODES = ("off", "continuous")
 WARM_UP_S = 1.0
+LEAST_S = 10.0
+"""With less left, a step is not begun."""
 SOLO = [sys.executable, "-c", "from serve_app.cli import app; app()"]
 
 
@@ -59,8 +61,8 @@ class Settings:
     budget_s: float = 16.0
     clients: tuple[int, ...] = (1, 16, 64)
     seconds: float = 5.0
-    step_s: float = 150.0
-    """The longest a single step may take."""
+    step_s: float = 180.0
+    """The longest a step may take."""
     limit_s: float = 840.0
     """When no further step is begun, and the running one is cut off."""
 
@@ -84,6 +86,8 @@ SMALL = Settings(
     budget_s=6.0,
     clients=(1, 16),
     seconds=2.0,
+    step_s=300.0,
+    limit_s=1800.0,
 )
 
 
@@ -101,9 +105,10 @@ class Bench:
         left_s = self.ends_s - started_s
         status = "ok"
         try:
-            if left_s < 10:
+            if left_s < LEAST_S:
                 raise TimeoutError("skipped: the time is up")
-            work(min(self.settings.step_s, left_s))
+            with time_limit(min(left_s, self.settings.step_s)):
+                work()
         except Exception as error:
             status = f"{type(error).__name__}: {error}"
         wall_s = round(time.monotonic() - started_s, 1)
@@ -117,7 +122,7 @@ class Bench:
         temporary.write_text(json.dumps(self.results, indent=1))
         temporary.replace(self.out / "results.json")
 
-    def describe(self, _limit_s: float) -> None:
+    def describe(self) -> None:
         """Note the machine."""
         self.results["machine"] = machine.describe()
 
@@ -126,7 +131,7 @@ class Bench:
         """Whether TensorFlow sees a GPU here."""
         return bool(self.results.get("machine", {}).get("tensorflow", {}).get("gpus"))
 
-    def plan(self, subject: Subject, precision: str, limit_s: float) -> None:
+    def plan(self, subject: Subject, precision: str) -> None:
         """Plan one model in one precision with `solo plan`, and keep its report."""
         report = self.scratch / "plan.json"
         report.unlink(missing_ok=True)
@@ -137,14 +142,13 @@ class Bench:
         if precision == "float32":
             options += ["--plot", str(self.out / f"plan_{subject.name}.png")]
         started_s = time.monotonic()
-        run([*SOLO, "plan", subject.source, *options], limit_s)
+        run([*SOLO, "plan", subject.source, *options])
         wall_s = round(time.monotonic() - started_s, 1)
         row = {"model": subject.name, "precision": precision, "wall_s": wall_s}
         self.results["plans"].append({**row, "report": json.loads(report.read_text())})
 
-    def serve(self, subject: Subject, limit_s: float) -> None:
+    def serve(self, subject: Subject) -> None:
         """Serve one model with coalescing off and continuous, and load both in turns."""
-        ends_s = time.monotonic() + limit_s
         port = free_port()
         started_s = time.monotonic()
         applications = [self._application(subject, mode) for mode in MODES]
@@ -157,8 +161,6 @@ class Bench:
             about["gpus"] = [asdict(gpu) for gpu in probes.ask_driver()[0]]
             self.results["serving"].append(about)
             for clients, mode in itertools.product(self.settings.clients, MODES):
-                if time.monotonic() > ends_s:
-                    raise TimeoutError(f"cut off before {mode} with {clients} clients")
                 request = payloads.one_row(f"http://127.0.0.1:{port}", f"{subject.name}-{mode}")
                 about["loads"].append(self._load(request, clients, mode))
                 self.flush()
@@ -183,23 +185,40 @@ class Bench:
         return application
 
 
-def run(command: list[str], limit_s: float) -> None:
-    """Run a command in its own process group; raises with the end of its output where it fails or takes too long."""
+@contextlib.contextmanager
+def time_limit(limit_s: float) -> Iterator[None]:
+    """Raise `TimeoutError` in the block when the time is up, so that its `finally` clauses still clean up."""
+
+    def expire(*_: object) -> None:
+        raise TimeoutError(f"cut off after {limit_s:.0f} s")
+
+    signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def run(command: list[str]) -> None:
+    """Run a command in its own process group, which ends with this call; raises with the end of its output."""
     process = subprocess.Popen(
         command, cwd=served.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
     try:
-        output, _ = process.communicate(timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
-        raise TimeoutError(f"cut off after {limit_s:.0f} s: {output[-1000:]}") from None
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
     if process.returncode:
         raise RuntimeError(f"exit status {process.returncode}: {output[-1500:]}")
 
 
 def main() -> None:
     """Run every step that was asked for."""
+    # Leaving through `finally` ends the server of the running step.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     asked = arguments()
     settings = SMALL if asked.small else FULL
     wanted = tuple(subject for subject in settings.subjects if not asked.models or subject.name in asked.models)
@@ -211,7 +230,7 @@ def main() -> None:
         for name, work in steps(bench, asked.steps):
             bench.step(name, work)
         bench.ends_s += 60
-        bench.step("plots", lambda _: gpu_plots.draw(bench.results, asked.out))
+        bench.step("plots", lambda: gpu_plots.draw(bench.results, asked.out))
     sys.exit(any(step["status"] != "ok" for step in bench.results["steps"]))
 
 

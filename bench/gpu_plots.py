@@ -29,12 +29,14 @@ def _plans(results: Mapping[str, Any], path: Path) -> None:
     figure, axis = pyplot.subplots(figsize=(12.8, 7.2))
     place = 0.0
     ticks: list[float] = []
+    shown: set[str] = set()
     for model in models:
         rows = [row for row in results["plans"] if row["model"] == model]
         bars = [(row["precision"], *_best(row["report"])) for row in rows]
         predict_ms = rows[0]["report"]["predict_p50_ms"]
         bars += [("model.predict", predict_ms, "")] if predict_ms else []
         ticks.append(place + (len(bars) - 1) / 2)
+        shown |= {label for label, _, _ in bars}
         for label, p50_ms, way in bars:
             axis.barh(place, p50_ms, color=COLOURS.get(label, "#999999"), height=0.82)
             axis.annotate(f"{p50_ms:.3g} ms  {way}", (p50_ms, place), (5, 0), textcoords="offset points", va="center")
@@ -45,9 +47,12 @@ def _plans(results: Mapping[str, Any], path: Path) -> None:
     axis.set_xlim(right=axis.get_xlim()[1] * 6)
     axis.invert_yaxis()
     axis.set_xlabel("milliseconds for one prediction in the process, median (log scale)", color=FAINT)
-    handles = [pyplot.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
-    axis.legend(handles, COLOURS, frameon=False, loc="lower right")
-    _finish(figure, axis, "One prediction by model and precision, chosen way", results, path)
+    axis.xaxis.set_major_formatter(lambda value, _place: f"{value:g}")
+    present = [label for label in COLOURS if label in shown]
+    handles = [pyplot.Rectangle((0, 0), 1, 1, color=COLOURS[label]) for label in present]
+    figure.legend(handles, present, frameon=False, loc="upper right", ncols=2, bbox_to_anchor=(0.985, 0.985))
+    _plain(axis, "x")
+    _finish(figure, "One prediction by model and precision", results, path)
 
 
 def _best(report: Mapping[str, Any]) -> tuple[float, str]:
@@ -77,20 +82,19 @@ def _serving(results: Mapping[str, Any], path: Path) -> None:
     axes[0][0].set_ylabel("requests a second", color=FAINT)
     axes[1][0].set_ylabel("milliseconds (dotted: 99th percentile)", color=FAINT)
     axes[0][0].legend(frameon=False)
-    _finish(figure, axes[0][0], "Served over HTTP, one row a request", results, path)
+    _finish(figure, "Served over HTTP, one row a request", results, path)
 
 
-def _plain(axis: Any) -> None:
-    axis.grid(color="#e6eaee", linewidth=0.8)
+def _plain(axis: Any, grid: str = "both") -> None:
+    axis.grid(axis=grid, color="#e6eaee", linewidth=0.8)
     axis.set_axisbelow(True)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
 
 
-def _finish(figure: Any, axis: Any, title: str, results: Mapping[str, Any], path: Path) -> None:
+def _finish(figure: Any, title: str, results: Mapping[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
-    _plain(axis)
     figure.text(0.03, 0.945, title, fontsize=18, weight="bold", color=INK)
     figure.text(0.03, 0.905, _where(results), fontsize=11, color=FAINT)
     figure.tight_layout(rect=(0.01, 0.01, 0.99, 0.89))

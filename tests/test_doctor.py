@@ -182,17 +182,19 @@ def test_haproxy_and_the_fast_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert "RAY_SERVE_ENABLE_HA_PROXY" in slow.advice
 
 
-def test_the_grpc_port_matters_only_where_grpc_is_served() -> None:
+def test_a_taken_grpc_port_matters_where_the_config_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    http = {"port": environment.free_port()}
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        grpc = {"port": taken.getsockname()[1]}
-        http = {"port": environment.free_port()}
-        assert front.ports({"http_options": http, "grpc_options": grpc})[1].status == "warn"
-        grpc["grpc_servicer_functions"] = ["serve_app:add"]
-        row = front.ports({"http_options": http, "grpc_options": grpc})[1]
-    assert row.status == "fail"
-    assert str(os.getpid()) in row.found
+        port = taken.getsockname()[1]
+        named = front.ports({"http_options": http, "grpc_options": {"port": port}})[1]
+        monkeypatch.setattr(front, "DEFAULT_GRPC_PORT", port)
+        left_open = front.ports({"http_options": http})[1]
+    assert named.status == "fail"
+    assert str(os.getpid()) in named.found
+    assert left_open.status == "warn"
+    assert front.ports({"http_options": http, "grpc_options": {"port": 0}})[1].status == "n/a"
 
 
 def test_storage(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import psutil
 
 from serve_app import environment
 from serve_app.checks import Check
+from serve_app.grpc_options import DEFAULT_GRPC_PORT
 
 SLOWER = "a plain `serve run` works, several times slower"
 
@@ -55,15 +56,23 @@ def _exports(names: list[str]) -> str:
 
 
 def ports(raw: Mapping[str, Any]) -> list[Check]:
-    """Check that the HTTP port, and the gRPC port where it is used, can be listened on."""
-    http = raw.get("http_options") or {}
-    grpc = raw.get("grpc_options") or {}
+    """Check that the ports for HTTP and gRPC can be listened on."""
+    http, grpc = raw.get("http_options") or {}, raw.get("grpc_options") or {}
     host = str(http.get("host", "127.0.0.1"))
-    is_grpc_used = bool(grpc.get("grpc_servicer_functions"))
+    where = "--port, or http_options.port in the config"
     return [
-        port("HTTP port", host, int(http.get("port", 8000)), "--port, or http_options.port in the config"),
-        port("gRPC port", host, int(grpc.get("port", 9000)), "grpc_options.port in the config", is_grpc_used),
+        port("HTTP port", host, int(http.get("port", 8000)), where),
+        _grpc_port(host, grpc),
     ]
+
+
+def _grpc_port(host: str, options: Mapping[str, Any]) -> Check:
+    """Check gRPC's port; `solo serve` does without gRPC where the config leaves the port open and 9000 is taken."""
+    number = int(options.get("port", DEFAULT_GRPC_PORT))
+    if not number:
+        return Check("gRPC port", "n/a", "gRPC is turned off (grpc_options.port: 0)")
+    where = "grpc_options.port in the config, or 0 for no gRPC"
+    return port("gRPC port", host, number, where, is_needed="port" in options)
 
 
 def port(name: str, host: str, number: int, where: str, is_needed: bool = True) -> Check:
