@@ -12,7 +12,7 @@ import pytest
 from serve_app import environment
 
 
-@pytest.fixture()
+@pytest.fixture
 def applied():
     environ: dict[str, str] = {"RAY_SERVE_HAPROXY_RETRIES": "7"}
     folder = environment.apply(environ)
