@@ -109,6 +109,7 @@ def make_servable(options: ReplicaOptions) -> Servable:
     # Imported here: TensorFlow reads its environment when it is imported, and only replicas may import it.
     from deployments import device, loading
     from deployments.plan import make_plan
+    from deployments.planning import ledger
 
     chosen = device.select(kind, gpu_memory_mb=options.gpu_memory_mb, tf32=options.tf32)
     model = loading.load(options.source, options.precision)
@@ -127,9 +128,12 @@ def make_servable(options: ReplicaOptions) -> Servable:
         plan_report=plan.report,
         lengths=plan.lengths,
         is_ready=lambda: coalescer.healthy,
+        replica=serve.get_replica_context().replica_id.unique_id,
+        startup_s=time.monotonic() - started_s,
+        traces_after_ready=lambda: plan.traces_after_ready,
+        memory_bytes=lambda: ledger.resident_bytes(chosen.tf_name),
     )
-    ready_s = time.monotonic() - started_s
-    log.info("model '%s' version %s: ready in %.1f s", options.name, options.version, ready_s)
+    log.info("model '%s' version %s: ready in %.1f s", options.name, options.version, servable.startup_s)
     return servable
 
 

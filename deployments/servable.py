@@ -44,11 +44,24 @@ class Servable:
     """What dynamic inner axes are padded to; None leaves them as they come."""
     is_ready: Callable[[], bool] = lambda: True
     """Returns whether the model can answer now."""
+    replica: str = ""
+    """Which of the model's replicas this is; every one has counters of its own."""
+    startup_s: float = 0.0
+    """What loading, planning and warming took."""
+    traces_after_ready: Callable[[], int] = lambda: 0
+    """Returns how often the model was traced inside requests; anything but 0 is a defect."""
+    memory_bytes: Callable[[], Mapping[str, int]] = dict
+    """Returns the resident memory by kind: `host`, and `device` where that is a GPU."""
 
     @property
     def run_counters(self) -> RunCounters | None:
         """The coalescer's counters of runs; None where it keeps none."""
         return getattr(self.coalescer, "counters", None)
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that wait for the device."""
+        return int(getattr(self.coalescer, "waiting", 0))
 
     async def predict(self, inputs: Mapping[str, Array], deadline_s: float | None = None) -> Answer:
         """Check `inputs` (name to `[batch, ...]` array) and return their answer.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -20,6 +21,15 @@ class RunCounters(Protocol):
     """Runs of the device."""
     sizes: dict[int, list[int]]
     """Batch size as run, padding included: [runs, nanoseconds]."""
+    rows: int
+    """Real rows run."""
+    padded_rows: int
+    """Rows run only to fill a batch up to an allowed size."""
+    overloaded: int
+    deadline: int
+    expired: int
+    cancelled: int
+    retried_batches: int
 
 
 @dataclass(slots=True)
@@ -51,6 +61,18 @@ class Stages:
         )
 
 
+STAGES = ("decode", "queue", "batch", "compute", "encode")
+TOTAL = "total"
+_DECADES_NS = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
+BOUNDS_NS = (*(step * decade // 10 for decade in _DECADES_NS for step in (10, 25, 50)), 10_000_000_000)
+"""The histograms' upper bounds, inclusive as Prometheus has them: 10 µs, 25, 50, 100 … 5 s, 10 s."""
+
+
+def empty_counts() -> dict[str, list[int]]:
+    """Return zeros for every stage and the total: one for each of `BOUNDS_NS`, and one for what is slower."""
+    return {stage: [0] * (len(BOUNDS_NS) + 1) for stage in (*STAGES, TOTAL)}
+
+
 @dataclass(slots=True)
 class Statistics:
     """Totals of one replica since it was loaded; `_ns` are sums over successful requests unless named otherwise."""
@@ -70,6 +92,8 @@ class Statistics:
     """When the last request was answered, in milliseconds since 1970."""
     fail_causes: dict[str, int] = field(default_factory=dict)
     """Why requests failed: `invalid`, `overloaded`, `deadline`, `cancelled`, `failed`, … to counts."""
+    counts: dict[str, list[int]] = field(default_factory=empty_counts)
+    """How many successful requests' stage, or total, fell into each bucket of `BOUNDS_NS`."""
 
     def succeeded(self, rows: int, stages: Stages) -> None:
         """Count one answered request of `rows` rows."""
@@ -81,6 +105,11 @@ class Statistics:
         self.batch_ns += stages.batch_ns
         self.compute_ns += stages.compute_ns
         self.encode_ns += stages.encode_ns
+        times_ns = (
+            stages.decode_ns, stages.queue_ns, stages.batch_ns, stages.compute_ns, stages.encode_ns, stages.total_ns,
+        )  # fmt: skip
+        for counts, time_ns in zip(self.counts.values(), times_ns, strict=False):
+            counts[bisect_left(BOUNDS_NS, time_ns)] += 1
         self.last_inference_ms = time.time_ns() // 1_000_000
 
     def failed(self, cause: str, elapsed_ns: int) -> None:

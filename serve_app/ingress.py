@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from ray import serve
+from ray.serve import metrics as instruments
 
 from deployments.replica import ModelReplica, ReplicaOptions, log
 from serve_app import environment
 from serve_app.grpc.methods import ModelGrpcMethods
 from serve_app.limits import DoorOptions
+from serve_app.metrics import Publisher
 from serve_app.routes import ModelRoutes
 
 
@@ -33,6 +35,7 @@ class KerasReplica(ModelGrpcMethods, ModelReplica):
     def __init__(self, options: ReplicaOptions, door: DoorOptions) -> None:
         super().__init__(options)
         self.door = door
+        Publisher(self.servable, instruments).start()
         if lacking := environment.missing():
             log.warning(
                 "serving without the fast path, several times slower: %s not set; start with `solo serve` or "

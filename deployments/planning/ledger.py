@@ -28,6 +28,12 @@ def read(device: str) -> Reading:
     return Reading(_resident_bytes(), int(info["current"]), int(info["peak"]))
 
 
+def resident_bytes(device: str) -> dict[str, int]:
+    """Return what the process holds now by kind: `host`, and `device` where that is a GPU."""
+    now = read(device)
+    return {"host": now.host_bytes, "device": now.device_bytes} if "GPU" in device.upper() else {"host": now.host_bytes}
+
+
 def ledger(weights_bytes: int, before: Reading, after: Reading) -> dict[str, Any]:
     """Return the published ledger: what planning found, its peak, and what stays, in MiB."""
     return {

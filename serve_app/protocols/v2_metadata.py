@@ -45,8 +45,9 @@ def statistics(servable: Servable) -> dict[str, Any]:
     """Return the model's statistics in Triton's form, counted since the replica was loaded.
 
     `compute_input` is reading, inflating and decoding the request, `compute_output` encoding the answer; times are
-    summed over successful requests, batched rows' time once for every request that shared it. `fail_causes` is an
-    addition of ours. Source: Triton's `docs/protocol/extension_statistics.md`.
+    summed over successful requests, batched rows' time once for every request that shared it. `fail_causes` and
+    `replica`, whose counters these are, are additions of ours.
+    Source: Triton's `docs/protocol/extension_statistics.md`.
     """
     totals, counters = servable.statistics, servable.run_counters
     count = totals.success_count
@@ -76,6 +77,7 @@ def statistics(servable: Servable) -> dict[str, Any]:
             for size, (runs, run_ns) in run_sizes(counters).items()
         ],
         "fail_causes": dict(totals.fail_causes),
+        "replica": servable.replica,
     }
 
 
