@@ -6,6 +6,10 @@ Serve routes gRPC by the metadata `application` alone, and HTTP by path prefix a
   whose first field is the model's name in every request of the service that has one, which HAProxy can read.
 - TensorFlow Serving's `/v1/models/NAME…`, whose verb follows the name after a colon, becomes a path below the model's
   own prefix.
+- Where HAProxy answers by itself (no replica left, a connection lost for good) it does so in the protocol's error form.
+- While the front door is on loopback, so are HAProxy's side doors, which Serve opens to all addresses; its control
+  socket is its owner's alone; and a client has `HEADERS_S` to send a request's head.
+- No line to a syslog that nobody keeps: a packet a request, unless a log target was chosen.
 
 Serve starts HAProxy by `RAY_SERVE_HAPROXY_BINARY_PATH`. `write_launcher` makes a program for it that runs this file:
 it adds the rules to the configuration that Serve has written, lets HAProxy check the result, and becomes HAProxy. If
@@ -35,6 +39,11 @@ WAIT_S = 10
 NAME_BYTES = 160
 """Enough for the frame, the field's tag and length, and a name of 128 characters."""
 
+HEADERS_S = 30
+"""How long a client may take to send a request's head; Serve sets no bound but an hour of silence."""
+UNAVAILABLE = b'{"error":"no replica of this model can answer now; try again"}'
+NOT_FOUND = '{\\"error\\":\\"no application has this path\\"}'
+
 _ROUTE = re.compile(r"^    acl is_http-(\S+) path (/\S*)$", re.MULTILINE)
 _HTTP_PLACE = re.compile(r"^frontend http_frontend\n    bind .*\n", re.MULTILINE)
 _GRPC_PLACE = re.compile(r"^frontend grpc_frontend\n(?:.*\n)*?    mode http\n", re.MULTILINE)
@@ -59,6 +68,33 @@ def add_rules(config: str) -> str:
     # An application has a gRPC backend of its own only while it has replicas.
     known = [rule for rule in choices if f"\nbackend {rule.split()[1]}\n" in config]
     return _insert(_insert(config, choice.start(), known), grpc_place.end(), _naming_rules())
+
+
+def tighten(config: str, unavailable: Path) -> str:
+    """Return the configuration with errors in the protocol's form, side doors closed and no needless log.
+
+    `unavailable` is the file with HAProxy's own answer to what it cannot deliver.
+    """
+    config = re.sub(r"(?m)^(    errorfile 50[234]) .*$", rf"\1 {unavailable}", config)
+    config = re.sub(r'(?m)^(    http-request return status 404) .* lf-string "Path .*$', _not_found, config)
+    config = re.sub(r"(?m)^(    stats socket .*) mode 666 ", r"\1 mode 600 ", config)
+    if "timeout http-request" not in config:
+        config = config.replace("\ndefaults\n", f"\ndefaults\n    timeout http-request {HEADERS_S}s\n", 1)
+    if re.search(r"(?m)^frontend http_frontend\n    bind (127\.\S+|::1|localhost):\d+$", config):
+        config = re.sub(r"(?m)^(\s+bind )\*?:(\d+)$", r"\g<1>127.0.0.1:\2", config)
+    if "    log 127.0.0.1:514 local0 info\n" in config and "format rfc5424" not in config:
+        config = config.replace("    log 127.0.0.1:514 local0 info\n", "", 1).replace("    log global\n", "")
+    return config
+
+
+def _not_found(found: re.Match[str]) -> str:
+    return f'{found[1]} content-type application/json string "{NOT_FOUND}"'
+
+
+def unavailable_answer() -> bytes:
+    """Return the whole HTTP message for requests that reached no replica."""
+    head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
+    return f"{head}content-length: {len(UNAVAILABLE)}\r\nconnection: close\r\n\r\n".encode() + UNAVAILABLE
 
 
 def _v1_rule(name: str) -> str:
@@ -114,8 +150,11 @@ def haproxy() -> str:
 def _improve(program: str, path: Path) -> None:
     """Replace the configuration at `path` by one with the rules, if HAProxy takes it."""
     improved = path.with_name(path.name + ".solo")
+    unavailable = path.with_name("503.http")
     try:
-        improved.write_text(add_rules(path.read_text(encoding="utf-8")), encoding="utf-8")
+        unavailable.write_bytes(unavailable_answer())
+        config = add_rules(path.read_text(encoding="utf-8"))
+        improved.write_text(tighten(config, unavailable), encoding="utf-8")
         checked = subprocess.run([program, "-c", "-f", str(improved)], capture_output=True, timeout=10, check=False)
         if checked.returncode == 0:
             improved.replace(path)

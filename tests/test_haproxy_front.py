@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import socket
 import subprocess
@@ -229,3 +230,35 @@ def test_rules_that_haproxy_refuses_are_left_out(tmp_path):
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert "Serve's own rules" in done.stderr
     assert path.read_text() == broken
+
+
+def test_side_doors_are_closed_while_the_front_door_is_on_loopback(front):
+    *_, path = front
+    config = path.read_text()
+    binds = [line.split()[1] for line in config.splitlines() if line.strip().startswith("bind ")]
+    assert len(binds) == 4
+    assert all(bind.startswith("127.0.0.1:") for bind in binds)
+    assert " mode 600 level admin" in config
+    assert "127.0.0.1:514" not in config
+
+
+def test_side_doors_stay_open_where_the_front_door_is():
+    config = "frontend http_frontend\n    bind *:8000\nlisten stats\n  bind *:9\n"
+    assert haproxy_front.tighten(config, Path("503.http")) == config
+
+
+def test_what_reaches_no_replica_is_answered_in_the_protocols_form(tmp_path):
+    """A backend whose only server is gone: connections to a closed port are refused."""
+    path, http_port, _ = render(tmp_path, {"app-one": free_port()}, {}, with_grpc=False)
+    with subprocess.Popen(
+        [haproxy_front.write_launcher(tmp_path), "-db", "-f", path], stderr=subprocess.PIPE
+    ) as process:
+        _wait_for(http_port)
+        for asked, status in (("/v2/models/one/infer", 503), ("/nowhere", 404)):
+            connection = http.client.HTTPConnection("127.0.0.1", http_port, timeout=30)
+            connection.request("GET", asked)
+            answer = connection.getresponse()
+            assert (answer.status, answer.getheader("content-type")) == (status, "application/json")
+            assert list(json.load(answer)) == ["error"]
+            connection.close()
+        process.kill()
