@@ -51,7 +51,13 @@ def main() -> None:
     for size, measured in sizes.items():
         show(size, measured)
     if options.json:
-        report = {"cpus": os.cpu_count(), "ray": ray.__version__, "small": rows, "payloads": sizes}
+        report = {
+            "cpus": os.cpu_count(),
+            "load_average": os.getloadavg()[0],
+            "ray": ray.__version__,
+            "small": rows,
+            "payloads": sizes,
+        }
         options.json.write_text(json.dumps(report, indent=1) + "\n")
 
 

@@ -227,6 +227,18 @@ def test_a_replica_that_dies_under_a_call_is_replaced_unseen(server: Server, tra
 
 
 @both
+def test_a_call_waits_for_replicas_that_restart(server: Server, transport: Any) -> None:
+    model = Model("mortal", transport=transport)
+    assert isinstance(model.predict([[0]]), np.ndarray)
+    family = psutil.Process(server.process.pid).children(recursive=True)
+    replicas = [child for child in family if any("application-of-mortal" in word for word in child.cmdline())]
+    assert len(replicas) == 2
+    for replica in replicas:
+        replica.kill()
+    assert isinstance(model.predict([[0]], timeout_s=120), np.ndarray)
+
+
+@both
 def test_no_call_is_lost_while_a_replica_is_killed(server: Server, transport: Any) -> None:
     model, failures, done = Model("mortal", transport=transport), [], threading.Event()
 

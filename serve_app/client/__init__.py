@@ -1,7 +1,16 @@
-"""The Python door: `Model("digits").predict(array)` from any Ray task, actor, driver or deployment.
+"""The Python door: a deployed model by name, from any Ray task, actor, driver or deployment of its cluster.
 
-`model` is what users see; `values` turns their data into rows and back, `lookup` finds a model in the cluster, and
-there are two ways to it: `door` with `wire` (HTTP to this node's front door) and `handle` (Serve's own).
+    scores = Model("digits").predict(images)                  # [rows, 28, 28, 1] in, [rows, 10] out
+    scores = await Model("digits").predict_async(images)      # in a coroutine
+    outputs = Model("simple").predict({"INPUT0": a, "INPUT1": b})["OUTPUT0"]
+
+A dataset of `ray.data` needs no method of ours; `batch_size` is how many rows a task asks for at a time:
+
+    model = Model("digits")
+    scored = dataset.map_batches(lambda batch: {"scores": model.predict(batch["image"])}, batch_size=256)
+
+`model` is what users see; `values` turns their data into rows and back; `lookup` finds a model in the cluster; a
+`connection` is a process's way to one: `door` with `wire` (HTTP to this node's front door) or `handle` (Serve's own).
 """
 
 from serve_app.client.model import Model

@@ -23,7 +23,7 @@ HTTP_BYTES = 4 << 20
 """Up to this HTTP to the node's front door is the fastest way, beyond it the handle with the object store: 3.6 ms
 against 13 ms at 0.6 MB, 20 against 23 at 4.8 MB, 28 against 22 at 9.6 MB (bench/client.py, 2 busy cores)."""
 
-RETRY_WAITS_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+RETRY_WAITS_S = (0.05, 0.2, 0.8, 1.6)
 """Between attempts. HAProxy takes up to 0.75 s to notice a dead replica, Serve's controller 2 s; a request that
 kills every replica it meets must not do so for ever."""
 
@@ -78,8 +78,8 @@ class Connection:
     def predict_once(self, piece: Arrays, deadline_s: float | None) -> Arrays:
         """Return the outputs of one piece, blocking this thread and waking no other; no retries."""
         size_bytes = values.size_bytes(piece)
-        if self._uses_door(size_bytes):
-            return self.wire.decode(self._door.exchange(self.wire.encode(piece, left_s(deadline_s)), deadline_s))
+        if (door := self._door_for(size_bytes)) is not None:
+            return self.wire.decode(door.exchange(self.wire.encode(piece, left_s(deadline_s)), deadline_s))
         if asyncio._get_running_loop() is not None:
             raise ReplicaGone("Serve's handle does not block where an event loop runs")
         return self._opened_handle().predict_blocking(self._named(piece), size_bytes, deadline_s)
@@ -101,22 +101,19 @@ class Connection:
     async def _attempt(self, piece: Arrays, deadline_s: float | None, attempt: int) -> Arrays:
         size_bytes = values.size_bytes(piece)
         # A door that failed twice may be gone itself; the handle finds replicas without it.
-        if self._uses_door(size_bytes) and not (self._falls_back and attempt > 1):
+        door = self._door_for(size_bytes)
+        if door is not None and not (self._falls_back and attempt > 1):
             request = self.wire.encode(piece, left_s(deadline_s))
-            return self.wire.decode(await self._door.exchange_async(request, deadline_s))
+            return self.wire.decode(await door.exchange_async(request, deadline_s))
         handle = self._handle
         if handle is None:
             # Opening it asks the controller, with blocking calls.
             handle = await asyncio.to_thread(self._opened_handle)
         return await handle.predict(self._named(piece), size_bytes, deadline_s)
 
-    def _uses_door(self, size_bytes: int) -> bool:
-        return self.door is not None and (size_bytes <= HTTP_BYTES or not self._falls_back)
-
-    @property
-    def _door(self) -> Door:
-        assert self.door is not None
-        return self.door
+    def _door_for(self, size_bytes: int) -> Door | None:
+        """Return the front door where it is the way for a piece of this size."""
+        return self.door if size_bytes <= HTTP_BYTES or not self._falls_back else None
 
     def _named(self, piece: Arrays) -> dict[str, Array]:
         names = (spec.name for spec in self.description.signature.inputs)

@@ -28,11 +28,8 @@ class Place:
     app_name: str
     door: tuple[str, int] | None
     """Host and port of an HAProxy on this node that routes to the model's replicas; None where there is none."""
-
-    @property
-    def path(self) -> str:
-        """The model's path under the Open Inference Protocol."""
-        return f"{MODELS_PREFIX}{self.name}"
+    path: str
+    """The model's path under the Open Inference Protocol, with the version where the caller insists on one."""
 
 
 def find(name: str, version: str | None) -> Place:
@@ -52,9 +49,11 @@ def find(name: str, version: str | None) -> Place:
         raise UnknownModel(f"model '{name}' has no version '{version}'; deployed: '{model.version}'")
     if model.state != "READY":
         raise NotReady(f"model '{name}' is not ready: {model.reason}")
-    # Only these two prefixes lead to /v2/models/NAME over HTTP.
-    is_routed = model.route_prefix.rstrip("/") in ("", f"{MODELS_PREFIX}{name}")
-    return Place(name, model.version, model.app_name, _door(client, details, model.app_name) if is_routed else None)
+    path = f"{MODELS_PREFIX}{name}"
+    # Only these two prefixes lead to that path over HTTP.
+    is_routed = model.route_prefix.rstrip("/") in ("", path)
+    door = _door(client, details, model.app_name) if is_routed else None
+    return Place(name, model.version, model.app_name, door, path if version is None else f"{path}/versions/{version}")
 
 
 def _composed(details: Mapping[str, Any], known: Mapping[str, DeployedModel]) -> dict[str, DeployedModel]:
