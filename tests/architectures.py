@@ -130,15 +130,32 @@ def attention_over_any_length() -> Any:
 
 
 def mobilenet_v2() -> Any:
-    return keras.applications.MobileNetV2(weights=None)
+    return calibrated(keras.applications.MobileNetV2(weights=None, classifier_activation=None))
 
 
 def resnet50() -> Any:
-    return keras.applications.ResNet50(weights=None)
+    return calibrated(keras.applications.ResNet50(weights=None, classifier_activation=None))
 
 
 def efficientnet_b0() -> Any:
-    return keras.applications.EfficientNetB0(weights=None)
+    return calibrated(keras.applications.EfficientNetB0(weights=None, classifier_activation=None))
+
+
+def calibrated(model: Any) -> Any:
+    """Set batch norm's statistics to those of some images, as training would: else activations die out or explode."""
+    norms = [layer for layer in model._flatten_layers() if isinstance(layer, L.BatchNormalization)]
+    for layer in norms:
+        layer.momentum = 0.0
+    model(images(8, seed=3), training=True)
+    for layer in norms:
+        layer.momentum = 0.99
+    return model
+
+
+def images(count: int, seed: int) -> Any:
+    """Return `[count, 224, 224, 3]` float32 in 0..255: random squares, so that images differ in more than noise."""
+    squares = np.random.default_rng(seed).uniform(0, 255, (count, 7, 7, 3))
+    return squares.repeat(32, axis=1).repeat(32, axis=2).astype(np.float32)
 
 
 SMALL: dict[str, Callable[[], Any]] = {
@@ -151,4 +168,6 @@ LARGE: dict[str, Callable[[], Any]] = {make.__name__: make for make in (mobilene
 def build(name: str) -> Any:
     """Return the named model with seeded, randomised weights."""
     keras.utils.set_random_seed(11)
-    return randomised({**SMALL, **LARGE, "any_length": attention_over_any_length}[name]())
+    if name in LARGE:
+        return LARGE[name]()
+    return randomised({**SMALL, "any_length": attention_over_any_length}[name]())

@@ -35,7 +35,7 @@ def test_candidates_agree_with_the_model_alone_and_in_a_batch(architecture: str)
     subject = Subject(model, options.device)
     attempts = Attempts(subject, Reference(subject, options), CrashLog(None, ""))
     for name, candidate in CANDIDATES.items():
-        for size in (1, 4):
+        for size in (4, 1):
             trial = attempts.attempt(candidate, Bucket(size))
             if name == "session-xla-clusters" or (architecture == "text" and name in NO_STRINGS):
                 assert trial.status.startswith(("unfit: ", "failed: ")), f"{name}: {trial.status}"
@@ -43,8 +43,10 @@ def test_candidates_agree_with_the_model_alone_and_in_a_batch(architecture: str)
             assert trial.status == "ok", f"{name} at {size}: {trial.status}"
             assert trial.error is not None
             assert trial.error < 1e-4
-            if trial.runner is not None and not trial.runner.is_open:
+            assert trial.runner is not None
+            if not trial.runner.is_open:
                 trial.runner.close()
+                break  # compiling once more for one row takes seconds; the plans below do that
 
 
 @pytest.mark.parametrize("architecture", architectures.SMALL)
@@ -70,12 +72,12 @@ def test_the_served_answer_is_the_models_own(architecture: str) -> None:
 def test_the_served_answer_of_large_models_is_their_own(architecture: str) -> None:
     keras_model = architectures.build(architecture)
     plan = make_plan(from_keras(keras_model), PlanOptions(allowed_batch_sizes=(1, 2), budget_s=10.0))
-    x = np.random.default_rng(5).uniform(0, 255, (2, 224, 224, 3)).astype(np.float32)
+    x = architectures.images(2, seed=5)
     want = keras_model(x, training=False).numpy()
     scale = np.abs(want).max()
     np.testing.assert_allclose(plan.run((x,), 2)[0], want, atol=1e-4 * scale)
     np.testing.assert_allclose(plan.run((x[1:],), 1)[0], want[1:], atol=1e-4 * scale)
-    assert want[0].argmax() != want[1].argmax() or np.abs(want[0] - want[1]).max() > 1e-3 * scale, "inputs matter"
+    assert np.abs(want[0] - want[1]).max() > 0.1 * scale, "a model that ignores its input proves nothing"
     plan.close()
     keras.backend.clear_session()
 

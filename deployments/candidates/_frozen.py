@@ -24,6 +24,8 @@ GRAPH_LIMIT_BYTES = 2**31 - 2**26
 MUTATING = ("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp", "ResourceScatterUpdate", "RngReadAndSkip")
 """Ops that write a variable: a frozen copy of it would stand still and answer differently from the model."""
 
+CONTROL_FLOW = ("While", "StatelessWhile", "If", "StatelessIf", "Case", "StatelessCase")
+
 
 @dataclass(frozen=True)
 class Frozen:
@@ -59,8 +61,14 @@ def frozen(subject: Subject, shapes: Sequence[Shape], lower_control_flow: bool =
         raise Unfit("this TensorFlow has no convert_variables_to_constants_v2")
     if subject.weights_bytes > GRAPH_LIMIT_BYTES:
         raise Unfit(f"{subject.weights_bytes / 2**30:.1f} GiB of weights do not fit into a graph (2 GiB)")
-    key = ("frozen", tuple(shapes), lower_control_flow)
-    return subject.shared(key, lambda: _freeze(subject, shapes, lower_control_flow))
+    lower = lower_control_flow and has_control_flow(subject)
+    return subject.shared(("frozen", tuple(shapes), lower), lambda: _freeze(subject, shapes, lower))
+
+
+def has_control_flow(subject: Subject) -> bool:
+    """Return whether the model loops or branches; where it does not, both kinds of freezing are one."""
+    concrete = subject.concrete(open_shapes(subject.signature))
+    return any(node.op in CONTROL_FLOW for node in nodes(concrete.graph.as_graph_def()))
 
 
 def _freeze(subject: Subject, shapes: Sequence[Shape], lower_control_flow: bool) -> Frozen:
@@ -80,8 +88,24 @@ def _freeze(subject: Subject, shapes: Sequence[Shape], lower_control_flow: bool)
 
 
 def nodes(graph_def: Any) -> list[Any]:
-    """Return all nodes of a graph, those of its functions included."""
-    return [*graph_def.node, *(node for function in graph_def.library.function for node in function.node_def)]
+    """Return all nodes of a graph and of the functions it calls, at any depth; a library may hold many others."""
+    library = {function.signature.name: function.node_def for function in graph_def.library.function}
+    found, waiting = [], [graph_def.node]
+    seen: set[str] = set()
+    while waiting:
+        for node in waiting.pop():
+            found.append(node)
+            for name in _called(node) - seen:
+                seen.add(name)
+                waiting.append(library.get(name, ()))
+    return found
+
+
+def _called(node: Any) -> set[str]:
+    """Return the names of the functions that a node may call: its own op, or any of its attributes."""
+    values = node.attr.values()
+    listed = (function.name for value in values for function in value.list.func)
+    return {node.op, *(value.func.name for value in values), *listed}
 
 
 def refuse_mutation(subject: Subject) -> None:

@@ -115,7 +115,7 @@ def _all_cores() -> int:
 
 
 CANDIDATES = (
-    Lite("litert", 12, threads=1),
+    Lite("litert", 14, threads=1),
     # Two cores halve a convolutional model: MobileNetV2 5.8 ms against 11.5 with one thread, 28 with tf.function.
-    Lite("litert-threads", 14, threads=_all_cores()),
+    Lite("litert-threads", 16, threads=_all_cores()),
 )

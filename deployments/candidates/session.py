@@ -31,7 +31,7 @@ CANDIDATES = (
     # One thread, no queue between ops: MLP 14 us against 73 with the default executor (2 cores, TF 2.21).
     Session("session-single", 10, SessionSettings("SINGLE_THREADED_EXECUTOR"), lower_control_flow=False),
     # Branches of a graph run in parallel: what wide convolutional models want.
-    Session("session", 20, SessionSettings()),
+    Session("session", 12, SessionSettings()),
     # The default executor without its thread pool: MLP 17 us; runs the ops that the single-threaded one refuses.
-    Session("session-caller", 30, SessionSettings(thread_pool=CALLER_THREAD)),
+    Session("session-caller", 18, SessionSettings(thread_pool=CALLER_THREAD)),
 )
