@@ -3,8 +3,8 @@
     make serve                             # in one terminal
     .venv/bin/python -m bench.client       # in another, on the same machine
 
-Measured in a Ray task on the server's node. All ways take turns, call by call, so that whatever else the machine
-does meets all of them alike; read the ratios, not the milliseconds. The payload series needs a model whose
+Measured in a Ray task on the server's node. All ways take turns, in random order, so that whatever else
+the machine does meets all of them alike; read the ratios, not the milliseconds. The payload series needs a model whose
 arithmetic is nothing: it deploys one that averages images of 602 KB, and removes it.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import socket
 import statistics
 import tempfile
@@ -51,14 +52,8 @@ def main() -> None:
     for size, measured in sizes.items():
         show(size, measured)
     if options.json:
-        report = {
-            "cpus": os.cpu_count(),
-            "load_average": os.getloadavg()[0],
-            "ray": ray.__version__,
-            "small": rows,
-            "payloads": sizes,
-        }
-        options.json.write_text(json.dumps(report, indent=1) + "\n")
+        machine = {"cpus": os.cpu_count(), "load_average": os.getloadavg()[0], "ray": ray.__version__}
+        options.json.write_text(json.dumps({**machine, "small": rows, "payloads": sizes}, indent=1) + "\n")
 
 
 def small_arrays(calls: int) -> list[Row]:
@@ -163,8 +158,11 @@ def http_client(address: tuple[str, int], name: str, x: np.ndarray) -> Call:
 def take_turns(ways: Mapping[str, Call], calls: int) -> list[Row]:
     """Call each way `calls` times, in turns, after some unmeasured calls; times are in ms."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
+    order = random.Random(0)
     for turn in range(-5, calls):
-        for name, call in ways.items():
+        for name, call in order.sample(list(ways.items()), len(ways)):
+            # A handle's threads have work left after an answer; the next way should not wait for them.
+            time.sleep(0.002)
             started_s = time.perf_counter()
             call()
             if turn >= 0:
