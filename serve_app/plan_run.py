@@ -35,6 +35,8 @@ def _measure(args: ModelArgs, bar: Progress) -> dict[str, Any]:
     wanted = replica_options(args)
     bar.say(f"loading {args.source}")
     model = loading.load(wanted.source, wanted.precision)
+    # Lower precisions are held against the same model in float32, so that the table shows what they cost.
+    exact = loading.load(wanted.source) if args.precision != "float32" else None
     bar.expect(len(all_candidates()), len(args.batch_sizes) * max(1, len(args.allowed_lengths)))
     options = replace(
         wanted.plan,
@@ -43,7 +45,7 @@ def _measure(args: ModelArgs, bar: Progress) -> dict[str, Any]:
         precision="tf32" if args.tf32 and args.precision == "float32" else args.precision,
         progress=bar.tell,
     )
-    plan = make_plan(model, options)
+    plan = make_plan(model, options, exact)
     report = plan.report()
     plan.close()
     return report

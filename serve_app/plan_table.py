@@ -94,6 +94,8 @@ def summary(report: Mapping[str, Any]) -> Iterator[str]:
         versus = report["factor_over_predict"]
         factor = f", {times(versus)} x faster than model.predict ({report['predict_p50_ms']:.3g} ms)" if versus else ""
         yield f"* chosen: {name} takes {milliseconds(row['p50_ms'])} ms for a batch of {key}{factor}"
+    if report["from_cache"]:
+        yield "times are from the plan cache: measured at an earlier start on this machine"
     if any("budget" in row["status"] for rows in report["candidates"].values() for row in rows):
         yield "the budget ended before everything was tried: --budget gives it more seconds"
 
