@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import ray
 from ray import serve
 
+from deployments import plan_cache
 from deployments.coalescing import CoalesceOptions, SwitchingCoalescer, make_coalescer
 from deployments.errors import ConfigError, LoadError, PredictionFailed, cause_of
 from deployments.execution import Answer
@@ -106,6 +107,8 @@ def make_servable(options: ReplicaOptions) -> Servable:
     started_s = time.monotonic()
     kind = _device_kind(options)
     _prepare_environment(kind)
+    if options.plan.cache_dir is not None:
+        plan_cache.use_xla_cache(options.plan.cache_dir)
     # Imported here: TensorFlow reads its environment when it is imported, and only replicas may import it.
     from deployments import device, loading
     from deployments.plan import make_plan
@@ -113,7 +116,9 @@ def make_servable(options: ReplicaOptions) -> Servable:
 
     chosen = device.select(kind, gpu_memory_mb=options.gpu_memory_mb, tf32=options.tf32)
     model = loading.load(options.source, options.precision)
-    plan = make_plan(model, _plan_options(options, chosen))
+    # Lower precisions are held against the same model in float32, so that the plan shows what they cost.
+    exact = loading.load(options.source) if options.precision != "float32" else None
+    plan = make_plan(model, _plan_options(options, chosen), exact)
     log.info("model '%s': %s", options.name, plan.summary())
     coalescer = make_coalescer(plan, CoalesceOptions(max_batch_size=plan.batch_sizes[-1]), serve.batch)
     servable = Servable(

@@ -52,5 +52,16 @@ def _resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def memory_text(device: str, weights_bytes: int) -> str:
+    """Return the error of a model that does not fit, with the counters' numbers."""
+    now = read(device)
+    held = now.device_bytes or now.host_bytes
+    return (
+        f"out of memory on {device}: the weights take {_mib(weights_bytes)} MiB, {_mib(held)} MiB are in use and "
+        f"the peak was {_mib(now.device_peak_bytes or held)} MiB; raise gpu_memory_mb or the GPU's share, or lower "
+        "the largest of allowed_batch_sizes"
+    )
+
+
 def _mib(size_bytes: int) -> float:
     return round(size_bytes / 2**20, 1)

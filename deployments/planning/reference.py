@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from deployments.errors import LoadError
 from deployments.planning.buckets import Bucket, open_shapes
+from deployments.planning.ledger import memory_text
 from deployments.planning.options import PlanOptions
 from deployments.planning.samples import ROWS, samples, tiled
 from deployments.planning.subject import Subject
@@ -81,6 +82,8 @@ class Reference:
                 return self._cases_of(inputs)
             except LoadError:
                 raise
+            except tf.errors.ResourceExhaustedError as exhausted:
+                raise LoadError(memory_text(self._subject.device, self._subject.weights_bytes)) from exhausted
             except Exception as raised:  # whatever a model's own code raises
                 error = error or raised
         text = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
