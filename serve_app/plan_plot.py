@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any
 from deployments.errors import ConfigError
 from serve_app.config import ModelArgs
 from serve_app.plan_stanza import per_row_ms
-from serve_app.plan_table import milliseconds, rows_of, times
+from serve_app.plan_table import milliseconds, reasons, rows_of, times
 
 CHOSEN, OTHER, REFERENCE, INK, FAINT = "#0b7a4b", "#a9c4d6", "#d9534f", "#1d2733", "#6b7785"
 INCHES, DPI = (12.8, 7.2), 150
 """16:9, 1920 x 1080 pixels: a slide."""
 LEAST_SLOTS = 7
+FOOTNOTE_WIDTH = 175
+"""In characters."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ def draw(args: ModelArgs, report: Mapping[str, Any], path: Path) -> None:
     if has_batches:
         _draw_throughput(axes[0][1], throughput)
     _title(figure, args, report, bars)
-    figure.subplots_adjust(left=0.155, right=0.965 if has_batches else 0.83, top=0.82, bottom=0.12, wspace=0.45)
+    _footnote(figure, report)
+    figure.subplots_adjust(left=0.155, right=0.965 if has_batches else 0.83, top=0.82, bottom=0.135, wspace=0.45)
     try:
         figure.savefig(path, dpi=DPI)
     except ValueError as error:
@@ -134,6 +138,15 @@ def _title(figure: Any, args: ModelArgs, report: Mapping[str, Any], bars: list[B
     figure.text(0.03, 0.925, headline, fontsize=21, weight="bold", color=INK)
     tried = f"{report['device']} \u00b7 {report['precision']} \u00b7 chosen by measurement, every answer verified"
     figure.text(0.03, 0.873, tried, fontsize=13, color=FAINT)
+
+
+def _footnote(figure: Any, report: Mapping[str, Any]) -> None:
+    """Say below which ways have no bar, and why."""
+    first = f"batch {next(iter(report['candidates']))}: "
+    texts = [reason.removeprefix(first) for reason in reasons(report) if reason.startswith(first)]
+    if texts:
+        text = textwrap.shorten("Without a bar: " + "; ".join(texts), 2 * FOOTNOTE_WIDTH, placeholder=" \u2026")
+        figure.text(0.03, 0.02, textwrap.fill(text, FOOTNOTE_WIDTH), fontsize=9.5, color=FAINT)
 
 
 def _plain(axis: Any, grid: str | None = None) -> None:
