@@ -1,6 +1,7 @@
 """What a replica counts per request: plain integers, added on the event loop and read whenever somebody asks.
 
-`serve_app` renders them as Triton's statistics and publishes them as metrics; adding costs about a microsecond.
+`serve_app` renders them as Triton's statistics and publishes them as metrics; adding costs under three
+microseconds, two of them for the histograms (2 cores, of 410 a request).
 """
 
 from __future__ import annotations

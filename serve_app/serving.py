@@ -198,6 +198,15 @@ def _announce(config: ServeConfig, http: Mapping[str, Any]) -> None:
     for model in config.models:
         for line in announcement.model_lines(f"{base}/v2/models/{model.name}"):
             _say(f"  {line}")
+    _say(f"the page: {base}/   metrics for Prometheus: {_metrics_url()}")
+
+
+def _metrics_url() -> str:
+    """Return where this node's exporter answers; Ray chose its port."""
+    import ray
+
+    node = next(node for node in ray.nodes() if node["Alive"])
+    return f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
 
 
 def _say(text: str) -> None:
