@@ -13,6 +13,10 @@ BURST_S = 0.002
 LONGEST_BURST = 50
 ENOUGH_CALLS = 600
 """Calls after which a p99 is more than its few slowest."""
+ENOUGH_ALONE = 200
+"""Calls after which the best stops once all others are out."""
+CLEAR_CALLS = 40
+"""Calls after which a candidate is out whose faster quarter is slower than the best's slower quarter."""
 FEWEST_TURNS = 3
 HOPELESS = 3.0
 """When even a candidate's fastest call is this many times slower than the best's median, its timing ends."""
@@ -31,14 +35,17 @@ def time_trials(trials: Sequence[Trial], arrays: Arrays, deadline_s: float) -> N
         turns += 1
         if turns < FEWEST_TURNS:
             continue
-        best_s = min(trial.p50_s for trial in trials if trial.times_s)
-        running = [trial for trial in running if not _is_done(trial, best_s)]
+        best = min((trial for trial in trials if trial.times_s), key=lambda trial: trial.p50_s)
+        running = [trial for trial in running if not _is_done(trial, best, is_alone=running == [best])]
         if time.monotonic() > deadline_s:
             return
 
 
-def _is_done(trial: Trial, best_s: float) -> bool:
-    return len(trial.times_s) >= ENOUGH_CALLS or trial.fastest_s > HOPELESS * best_s
+def _is_done(trial: Trial, best: Trial, is_alone: bool) -> bool:
+    calls = len(trial.times_s)
+    if calls >= (ENOUGH_ALONE if is_alone else ENOUGH_CALLS) or trial.fastest_s > HOPELESS * best.p50_s:
+        return True
+    return calls >= CLEAR_CALLS and trial.percentile_s(25) > best.percentile_s(75)
 
 
 def _take_turn(trial: Trial, arrays: Arrays) -> None:

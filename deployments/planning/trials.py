@@ -39,7 +39,7 @@ class Trial:
     @property
     def p50_s(self) -> float:
         """The median time of a call, in seconds; infinite before the first."""
-        return self._percentile_s(50)
+        return self.percentile_s(50)
 
     @property
     def fastest_s(self) -> float:
@@ -49,11 +49,12 @@ class Trial:
     @property
     def p99_s(self) -> float:
         """The 99th percentile, in seconds; the slowest call where there were few."""
-        return self._percentile_s(99)
+        return self.percentile_s(99)
 
-    def _percentile_s(self, percent: int) -> float:
+    def percentile_s(self, percent: int) -> float:
+        """Return a percentile of the times, in seconds; of a kept plan the 99th or else the median."""
         if self.remembered_s is not None:
-            return self.remembered_s[0 if percent == 50 else 1]
+            return self.remembered_s[1 if percent == 99 else 0]
         return float(np.percentile(self.times_s, percent)) if self.times_s else float("inf")
 
     @property
