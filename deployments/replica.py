@@ -8,7 +8,6 @@ fails the replica's start, so that a replica which is ready can answer.
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import time
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from ray import serve
 from deployments import plan_cache
 from deployments.coalescing import CoalesceOptions, SwitchingCoalescer, make_coalescer
 from deployments.errors import ConfigError, LoadError, PredictionFailed, cause_of
+from deployments.events import event
 from deployments.execution import Answer
 from deployments.servable import Servable
 from deployments.statistics import Stages
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from deployments.device import Device
     from deployments.loading import Precision, Source
     from deployments.planning.options import PlanOptions
-
-log = logging.getLogger("ray.serve")
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class ModelReplica:
         """Apply the knobs of coalescing without touching the model; raises `ConfigError` for an unknown one."""
         chosen = coalesce_options(knobs, self.servable.max_batch_size)
         await self.coalescer.reconfigure(chosen)
-        log.info("model '%s': %s", self.options.name, chosen)
+        event("knobs", f"model '{self.options.name}': {chosen}", model=self.options.name, **dataclasses.asdict(chosen))
 
     async def predict(self, inputs: Mapping[str, Array], timeout_s: float | None = None) -> Answer:
         """Answer a Python handle's call; see `Servable.predict`."""
@@ -105,6 +103,8 @@ def coalesce_options(knobs: Mapping[str, Any], max_batch_size: int) -> CoalesceO
 def make_servable(options: ReplicaOptions) -> Servable:
     """Load, plan and warm the model; raises `LoadError` with what to do about it."""
     started_s = time.monotonic()
+    about: dict[str, Any] = {"model": options.name, "version": options.version}
+    event("model_loading", f"model '{options.name}' version {options.version}: loading {options.source.uri}", **about)
     kind = _device_kind(options)
     _prepare_environment(kind)
     if options.plan.cache_dir is not None:
@@ -119,7 +119,7 @@ def make_servable(options: ReplicaOptions) -> Servable:
     # Lower precisions are held against the same model in float32, so that the plan shows what they cost.
     exact = loading.load(options.source) if options.precision != "float32" else None
     plan = make_plan(model, _plan_options(options, chosen), exact)
-    log.info("model '%s': %s", options.name, plan.summary())
+    event("plan", f"model '{options.name}': {plan.summary()}", **about, **_choice(plan.report()))
     coalescer = make_coalescer(plan, CoalesceOptions(max_batch_size=plan.batch_sizes[-1]), serve.batch)
     servable = Servable(
         name=options.name,
@@ -138,8 +138,15 @@ def make_servable(options: ReplicaOptions) -> Servable:
         traces_after_ready=lambda: plan.traces_after_ready,
         memory_bytes=lambda: ledger.resident_bytes(chosen.tf_name),
     )
-    log.info("model '%s' version %s: ready in %.1f s", options.name, options.version, servable.startup_s)
+    ready = f"model '{options.name}' version {options.version}: ready in {servable.startup_s:.1f} s"
+    event("model_ready", ready, **about, seconds=round(servable.startup_s, 2))
     return servable
+
+
+def _choice(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the log keeps of a plan's report."""
+    kept = ("device", "precision", "chosen", "predict_p50_ms", "factor_over_predict", "from_cache", "seconds")
+    return {key: report[key] for key in kept}
 
 
 def _plan_options(options: ReplicaOptions, chosen: Device) -> PlanOptions:

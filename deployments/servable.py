@@ -11,7 +11,7 @@ import numpy as np
 from deployments.errors import InvalidInput, PredictionFailed
 from deployments.execution import Answer
 from deployments.lengths import Lengths
-from deployments.statistics import RunCounters, Statistics
+from deployments.statistics import RunCounters, Stages, Statistics
 from deployments.tensors import Array, Arrays, Rows, Signature, TensorSpec
 
 
@@ -50,6 +50,8 @@ class Servable:
     """What loading, planning and warming took."""
     traces_after_ready: Callable[[], int] = lambda: 0
     """Returns how often the model was traced inside requests; anything but 0 is a defect."""
+    trace: Callable[[Stages, int], None] | None = None
+    """Takes each answered request's stages and its batch's rows where requests are traced."""
     memory_bytes: Callable[[], Mapping[str, int]] = dict
     """Returns the resident memory by kind: `host`, and `device` where that is a GPU."""
 

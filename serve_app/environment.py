@@ -29,6 +29,8 @@ FAST: Mapping[str, str] = {
     # A node's usage report is nobody's business, and a name lookup at start-up costs seconds without a network.
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
+    # THROUGHPUT_OPTIMIZED holds a replica's log back until it has 1,000 lines; ours is silent while all goes well.
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
 }
 """What `solo serve` and `make serve` set unless the user has set it; every node needs the same."""
 

@@ -9,7 +9,6 @@ and the client reads a generic text with 500.
 
 from __future__ import annotations
 
-import logging
 import math
 
 import orjson
@@ -23,9 +22,8 @@ from deployments.errors import (
     SoloError,
     UnknownModel,
 )
+from deployments.events import failure
 from serve_app.responses import JSON, Header, Response
-
-log = logging.getLogger("serve_app")
 
 
 class UnknownPath(SoloError):
@@ -99,7 +97,9 @@ def error_response(error: BaseException, request_id: str = "") -> Response:
     status = status_of(error)
     text = str(error) if isinstance(error, SoloError) else "internal error; the server's log has it"
     if status == 500:
-        log.error("request %s failed: %s", request_id or "without id", error, exc_info=error)
+        # Serve adds the id that it made itself where the client sent none.
+        known = {"request_id": request_id} if request_id else {}
+        failure("prediction_failed", f"request {request_id or 'without id'} failed: {error}", error, **known)
     return Response(error_body(text), status, JSON, _headers(error))
 
 

@@ -80,6 +80,8 @@ class Inference:
             raise
         stages = Stages.between(started_ns, decoded_ns, answered_ns, answer)
         self.servable.statistics.succeeded(len(next(iter(request.inputs.values()))), stages)
+        if self.servable.trace is not None:
+            self.servable.trace(stages, answer.batch_rows)
         if self.limits.server_timing:
             response.headers = (*response.headers, (b"server-timing", server_timing(stages, answer.batch_rows)))
         return response

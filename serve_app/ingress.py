@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from ray import serve
 from ray.serve import metrics as instruments
 
-from deployments.replica import ModelReplica, ReplicaOptions, log
-from serve_app import environment
+from deployments.events import event
+from deployments.replica import ModelReplica, ReplicaOptions
+from serve_app import environment, tracing
 from serve_app.grpc.methods import ModelGrpcMethods
 from serve_app.limits import DoorOptions
 from serve_app.metrics import Publisher
@@ -37,14 +39,18 @@ class KerasReplica(ModelGrpcMethods, ModelReplica):
         self.door = door
         Publisher(self.servable, instruments).start()
         if lacking := environment.missing():
-            log.warning(
-                "serving without the fast path, several times slower: %s not set; start with `solo serve` or "
+            names = ", ".join(lacking)
+            event(
+                "slow_path",
+                f"serving without the fast path, several times slower: {names} not set; start with `solo serve` or "
                 "`make serve`, which set them",
-                ", ".join(lacking),
+                level=logging.WARNING,
+                missing=names,
             )
 
     def __serve_build_asgi_app__(self) -> ModelRoutes:
         """Return the routes of this model; Serve calls this after `__init__`."""
+        self.servable.trace = tracing.recorder()
         return ModelRoutes(self.servable, self.door.limits, self.door.preprocess)
 
     def describe(self) -> dict[str, Any]:

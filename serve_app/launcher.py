@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 import psutil
 
 from deployments.errors import ConfigError
+from deployments.events import event
 
 
 @contextlib.contextmanager
@@ -24,6 +26,7 @@ def ends_serve_run() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
+        event("config_refused", f"bad serve config: {error}", level=logging.ERROR)
         # Ray copies a worker's stderr to the driver's terminal.
         print(f"keras-solo: bad serve config: {error}", file=sys.stderr, flush=True)
         if (launcher := _serve_run()) is not None and not _serves_already():

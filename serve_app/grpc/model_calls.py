@@ -48,6 +48,8 @@ class ModelCalls:
             raise
         stages = Stages.between(started_ns, decoded_ns, answered_ns, answer)
         self.servable.statistics.succeeded(len(next(iter(request.inputs.values()))), stages)
+        if self.servable.trace is not None:
+            self.servable.trace(stages, answer.batch_rows)
         return response
 
     async def call(self, method: str, body: bytes) -> Any:

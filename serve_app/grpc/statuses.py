@@ -7,7 +7,6 @@ for every bad request.
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import grpc
@@ -21,9 +20,8 @@ from deployments.errors import (
     SoloError,
     UnknownModel,
 )
+from deployments.events import failure
 from serve_app.errors import BodyTooLarge, ModelsAreDeclared
-
-log = logging.getLogger("serve_app")
 
 
 class PassedOn(SoloError):
@@ -62,7 +60,7 @@ def code_of(error: BaseException) -> grpc.StatusCode:
 def text_of(error: BaseException) -> str:
     """Return what the client reads about `error`; log it where it is a failure of ours."""
     if code_of(error) == grpc.StatusCode.INTERNAL and not isinstance(error, PassedOn):
-        log.error("a gRPC request failed: %s", error, exc_info=error)
+        failure("prediction_failed", f"a gRPC request failed: {error}", error)
     text = str(error) if isinstance(error, SoloError) else "internal error; the server's log has it"
     return text[:_MAX_TEXT]
 
