@@ -1,4 +1,4 @@
-"""A real server with numpy models and a real Keras one, and this process as a driver on its cluster."""
+"""A real server with numpy models, and this process as a driver on a server's cluster."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from tests.processes import ROOT, Server, model_application, solo_serve, write_config
+from tests.processes import ROOT, Server, solo_serve, write_config
 
 NUMPY_MODELS = ("double", "several", "wide", "slow")
 
@@ -31,7 +31,6 @@ def running_server() -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as folder:
         config = write_config(
             Path(folder),
-            model_application("digits", "models/digits.keras", plan_budget_s=3, max_batch_size=4),
             *map(numpy_application, NUMPY_MODELS),
             numpy_application("mortal", replicas=2),
         )

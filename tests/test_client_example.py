@@ -1,4 +1,4 @@
-"""The example that shows the Python client, run as its docstring says, against a real server."""
+"""The Python client and a real Keras model: the same answers as Keras gives, and the example that shows it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.client_cluster import cluster_address
+from serve_app.client import Model
+from tests.client_cluster import as_driver, cluster_address
 from tests.processes import ROOT, Server, model_application, solo_serve, write_config
 
 pytestmark = pytest.mark.serve
@@ -32,3 +35,16 @@ def test_a_hundred_tasks_read_digits(server: Server) -> None:
     right, _, total, *_ = done.stdout.split()
     assert int(total) == 100
     assert int(right) >= 97
+
+
+@pytest.mark.parametrize("transport", ["auto", "http", "handle"])
+def test_a_driver_gets_what_the_model_says(server: Server, transport: Any) -> None:
+    import keras
+
+    images = np.random.default_rng(1).random((9, 28, 28, 1))
+    truth = np.asarray(keras.saving.load_model(ROOT / "models/digits.keras")(images, training=False))
+    with as_driver(server):
+        scores = Model("digits", transport=transport).predict(images)
+    assert isinstance(scores, np.ndarray)
+    assert (scores.shape, scores.dtype) == ((9, 10), np.float32)
+    np.testing.assert_allclose(scores, truth, atol=1e-5)
