@@ -6,7 +6,6 @@ keeps the fastest per batch size (DESIGN.md, section 2). What is not chosen is c
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -136,7 +135,7 @@ def make_plan(model: LoadedModel, options: PlanOptions | None = None, exact: Loa
     subject = Subject(model, options.device)
     findings = find(subject, options, buckets(model.signature, options), exact)
     subject.release()
-    gc.collect()
+    ledger.give_back()
     memory = ledger.ledger(subject.weights_bytes, before, ledger.read(options.device))
     keeps = any(trial.candidate.keeps_variables for trial in findings.chosen.values())
     return Plan(subject, options, findings, memory, model if keeps else None, time.monotonic() - started_s)

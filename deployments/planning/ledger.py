@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import os
 import resource
 from dataclasses import dataclass
@@ -50,6 +53,16 @@ def ledger(weights_bytes: int, before: Reading, after: Reading) -> dict[str, Any
 def _resident_bytes() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1]) if os.path.exists("/proc/self/statm") else 0
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def give_back() -> None:
+    """Collect what planning left and return its pages to the system.
+
+    glibc keeps freed heap pages: without this a replica stays 160 MB (MobileNetV2) to 450 MB (a 49 MB MLP) larger.
+    """
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def memory_text(device: str, weights_bytes: int) -> str:
