@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -51,6 +52,7 @@ Rounds = dict[str, dict[int, list[Loop]]]
 
 def main() -> None:
     """Measure, judge, write."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends with this process
     args = _arguments()
     args.out.mkdir(parents=True, exist_ok=True)
     if args.in_process:
@@ -71,6 +73,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--in-process", action="store_true", help="only the coalescer, without a server")
     parser.add_argument("--models", nargs="+", default=MODELS, metavar="MODULE:FUNCTION")
+    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--seconds", type=float, default=4.0, help="of each closed loop")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--overload-seconds", type=float, default=30.0)
@@ -85,7 +88,11 @@ def _measure(model: str, args: argparse.Namespace, folder: Path) -> dict[str, An
     # One replica first and alone, so that its plan is measured in peace; the others take it from the cache.
     with served.serve(folder, [served.application("continuous", model, common)], args.port) as server:
         plan = server.get("/v2/models/continuous/plan")
-    applications = [served.application(name, model, {**common, **given}) for name, given in SETTINGS.items()]
+    applications = [
+        served.application(name, model, {**common, **given})
+        for name, given in SETTINGS.items()
+        if name in args.settings
+    ]
     payload = Payload.of(np.random.default_rng(7).random((1, *ROW_SHAPE), np.float32), "x")
     with served.serve(folder, applications, args.port) as server:
         rounds = _closed_loops(server, payload, args, folder)
@@ -103,10 +110,10 @@ def _measure(model: str, args: argparse.Namespace, folder: Path) -> dict[str, An
 
 
 def _closed_loops(server: served.Served, payload: Payload, args: argparse.Namespace, folder: Path) -> Rounds:
-    rounds: Rounds = {name: {clients: [] for clients in CLIENTS} for name in SETTINGS}
+    rounds: Rounds = {name: {clients: [] for clients in CLIENTS} for name in args.settings}
     for _ in range(args.rounds):
         for clients in CLIENTS:
-            for name in SETTINGS:
+            for name in args.settings:
                 url = f"http://127.0.0.1:{server.port}/v2/models/{name}/infer"
                 closed_loop.run(url, payload, clients, WARM_UP_S, folder)
                 loop = closed_loop.run(url, payload, clients, args.seconds, folder)
@@ -155,7 +162,7 @@ def _about(model: str, plan: Mapping[str, Any]) -> dict[str, Any]:
 
 def _targets(rounds: Rounds, overload: Mapping[str, Any], about: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Compare each ratio with its target."""
-    windows = [name for name in SETTINGS if name.startswith("window")]
+    windows = [name for name in rounds if name.startswith("window")]
     best = max(windows, key=lambda name: _median(rounds[name][64], "per_s"))
     rss_mb = overload["rss_mb"]
     middle = statistics.median(rss_mb[len(rss_mb) // 3 : 2 * len(rss_mb) // 3])

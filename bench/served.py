@@ -20,7 +20,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 SOLO = Path(sys.executable).parent / "solo"
-START_S = 300
+START_S = 600
 STOP_S = 60
 
 
