@@ -8,6 +8,7 @@ fails the replica's start, so that a replica which is ready can answer.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import ray
 from ray import serve
+from ray.experimental import internal_kv
 
 from deployments import plan_cache
 from deployments.coalescing import CoalesceOptions, SwitchingCoalescer, make_coalescer
@@ -29,7 +31,10 @@ from deployments.tensors import Array
 if TYPE_CHECKING:
     from deployments.device import Device
     from deployments.loading import Precision, Source
-    from deployments.planning.options import PlanOptions
+    from deployments.planning.options import PlanOptions, Progress
+
+PROGRESS_KEY = "keras-solo/progress/{name}"
+"""Where a loading replica leaves `[done fraction of the plan, step]` as JSON, in the cluster's key-value store."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,8 @@ def make_servable(options: ReplicaOptions) -> Servable:
     started_s = time.monotonic()
     about: dict[str, Any] = {"model": options.name, "version": options.version}
     event("model_loading", f"model '{options.name}' version {options.version}: loading {options.source.uri}", **about)
+    tell = _teller(options.name)
+    tell(None, "importing TensorFlow")
     kind = _device_kind(options)
     _prepare_environment(kind)
     if options.plan.cache_dir is not None:
@@ -115,10 +122,12 @@ def make_servable(options: ReplicaOptions) -> Servable:
     from deployments.planning import ledger
 
     chosen = device.select(kind, gpu_memory_mb=options.gpu_memory_mb, tf32=options.tf32)
+    tell(None, f"loading {options.source.uri}")
     model = loading.load(options.source, options.precision)
     # Lower precisions are held against the same model in float32, so that the plan shows what they cost.
     exact = loading.load(options.source) if options.precision != "float32" else None
-    plan = make_plan(model, _plan_options(options, chosen), exact)
+    plan = make_plan(model, _plan_options(options, chosen, tell), exact)
+    tell(1.0, "warm")
     event("plan", f"model '{options.name}': {plan.summary()}", **about, **_choice(plan.report()))
     coalescer = make_coalescer(plan, CoalesceOptions(max_batch_size=plan.batch_sizes[-1]), serve.batch)
     servable = Servable(
@@ -149,9 +158,23 @@ def _choice(report: Mapping[str, Any]) -> dict[str, Any]:
     return {key: report[key] for key in kept}
 
 
-def _plan_options(options: ReplicaOptions, chosen: Device) -> PlanOptions:
+def _plan_options(options: ReplicaOptions, chosen: Device, tell: Progress) -> PlanOptions:
     precision = "tf32" if options.tf32 and options.precision == "float32" else options.precision
-    return dataclasses.replace(options.plan, device=chosen.tf_name, device_name=chosen.description, precision=precision)
+    return dataclasses.replace(
+        options.plan, device=chosen.tf_name, device_name=chosen.description, precision=precision, progress=tell
+    )
+
+
+def _teller(name: str) -> Progress:
+    """Return what tells the cluster how far this replica's loading is; `solo serve` shows it."""
+    done = 0.0
+
+    def tell(fraction: float | None, step: str) -> None:
+        nonlocal done
+        done = done if fraction is None else fraction
+        internal_kv._internal_kv_put(PROGRESS_KEY.format(name=name), json.dumps([done, step]))
+
+    return tell
 
 
 def _device_kind(options: ReplicaOptions) -> Literal["gpu", "cpu"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -18,9 +19,10 @@ from typing import Any
 import psutil
 
 from deployments.errors import ConfigError, LoadError
-from serve_app import environment, serve_config
+from serve_app import environment, serve_config, serve_progress
 from serve_app.grpc_options import with_grpc
 from serve_app.serve_config import ServeConfig
+from serve_app.serve_progress import Show
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
@@ -66,7 +68,8 @@ def _run(raw: dict[str, Any], config: ServeConfig, options: Options) -> None:
     with _cluster(raw, config, options):
         # Ray's core replaces the handlers with ones that print a stack and die (ray 2.60).
         _stop_on_signals(stop)
-        _wait_until_running(stop)
+        with serve_progress.shown(sys.stdout, _say) as show:
+            _wait_until_running(config, stop, show)
         _wait_until_answering(config, raw["http_options"], stop)
         if not stop.is_set():
             _announce(config, raw["http_options"])
@@ -105,27 +108,41 @@ def _cluster(raw: Mapping[str, Any], config: ServeConfig, options: Options) -> I
     schema = ServeDeploySchema.model_validate(raw)
     own = {"num_cpus": _logical_cpus(config), "include_dashboard": options.dashboard}
     own = own if options.address == "local" else {}
-    ray.init(options.address, namespace="serve", log_to_driver=False, logging_level="ERROR", **own)
+    try:
+        ray.init(options.address, namespace="serve", log_to_driver=False, logging_level="ERROR", **own)
+    except Exception as error:
+        raise LoadError(f"Ray could not start: {_first_line(error)}; see `solo doctor`") from error
     if any(model.device == "auto" for model in config.models) and not ray.cluster_resources().get("GPU"):
         _say("warning: no GPU in this cluster, so models with device auto are served on the CPU; see `solo doctor`")
     children = _descendants()
     try:
         # What the `serve run` command does (ray/serve/scripts.py, 2.60); there is no public call for a whole YAML.
-        client = api.serve_start(
-            http_options=schema.http_options.model_dump(),
-            proxy_location=schema.proxy_location,
-            grpc_options=gRPCOptions(**schema.grpc_options.model_dump()),
-            controller_options=schema.controller_options,
-        )
-        client.deploy_apps(schema, _blocking=False)
+        try:
+            client = api.serve_start(
+                http_options=schema.http_options.model_dump(),
+                proxy_location=schema.proxy_location,
+                grpc_options=gRPCOptions(**schema.grpc_options.model_dump()),
+                controller_options=schema.controller_options,
+            )
+            client.deploy_apps(schema, _blocking=False)
+        except Exception as error:
+            raise LoadError(f"Serve could not start: {_first_line(error)}; see `solo doctor`") from error
         yield
     finally:
         children |= _descendants()
         # Ray reports its own controller's intended end as a failure, on stderr.
         with contextlib.suppress(Exception), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-            ray_serve.shutdown()
+            if options.address == "local":
+                ray_serve.shutdown()
+            else:
+                for application in schema.applications:
+                    ray_serve.delete(application.name)
             ray.shutdown()
         _end(children)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _logical_cpus(config: ServeConfig) -> int:
@@ -146,7 +163,7 @@ def _end(processes: set[psutil.Process]) -> None:
     psutil.wait_procs(alive, timeout=5)
 
 
-def _wait_until_running(stop: threading.Event) -> None:
+def _wait_until_running(config: ServeConfig, stop: threading.Event, show: Show) -> None:
     """Poll Serve until every application runs; raise `LoadError` with the reason of the first that failed."""
     from ray import serve as ray_serve
 
@@ -161,7 +178,19 @@ def _wait_until_running(stop: threading.Event) -> None:
                 _say(f"{name}: {app.status.lower()}")
         if apps and all(app.status == "RUNNING" for app in apps.values()):
             return
+        for name, (fraction, step) in _steps(config).items():
+            show(name, fraction, step)
         stop.wait(POLL_S)
+
+
+def _steps(config: ServeConfig) -> dict[str, tuple[float, str]]:
+    """Return how far each loading model's replica last said it is."""
+    from ray.experimental import internal_kv
+
+    from deployments.replica import PROGRESS_KEY
+
+    said = {model.name: internal_kv._internal_kv_get(PROGRESS_KEY.format(name=model.name)) for model in config.models}
+    return {name: tuple(json.loads(text)) for name, text in said.items() if text is not None}
 
 
 def _wait_until_answering(config: ServeConfig, http: Mapping[str, Any], stop: threading.Event) -> None:
