@@ -79,12 +79,21 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     calls, statuses = candidates(model, inputs)
     calls |= {"plan": lambda: plan.run(inputs, 1), "model.predict": lambda: model.predict(inputs)}
     times_ms = take_turns(calls, options.seconds)
-    chosen = plan.report()["chosen"]["1"]
+    report = plan.report()
+    chosen = report["chosen"]["1"]
     plan.close()
     keras.backend.clear_session()
     gc.collect()
     best = min((way for way in times_ms if way not in ("plan", "model.predict")), key=lambda way: times_ms[way])
-    return {"model": name, "chosen": chosen, "best": best, "p50_ms": times_ms, "not_run": statuses}
+    return {
+        "model": name,
+        "chosen": chosen,
+        "best": best,
+        "p50_ms": times_ms,
+        "not_run": statuses,
+        "planned": report["candidates"]["1"],
+        "plan_seconds": report["seconds"],
+    }
 
 
 def first_inputs(model: Any) -> Any:
