@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,17 @@ def running_server() -> Iterator[Server]:
             yield server
 
 
+def family(server: Server) -> Iterator[tuple[psutil.Process, list[str]]]:
+    """Yield the living processes that a server started, with their command lines."""
+    for child in psutil.Process(server.process.pid).children(recursive=True):
+        with suppress(psutil.Error):
+            yield child, child.cmdline()
+
+
 def cluster_address(server: Server) -> str:
     """Return the address of the Ray cluster that a server started, as its raylet has it on its command line."""
-    for child in psutil.Process(server.process.pid).children(recursive=True):
-        for argument in child.cmdline():
-            if argument.startswith("--gcs-address="):
-                return argument.partition("=")[2]
-    raise AssertionError("the server has no raylet")
+    words = (word for _, line in family(server) for word in line if word.startswith("--gcs-address="))
+    return next(words).partition("=")[2]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from ray import serve
 from deployments.errors import DeadlineExceeded, InvalidInput, NotReady, PredictionFailed, UnknownModel
 from serve_app.client import Model
 from tests import client_models
-from tests.client_cluster import as_driver, running_server
+from tests.client_cluster import as_driver, family, running_server
 from tests.processes import Server
 
 pytestmark = pytest.mark.serve
@@ -218,8 +218,7 @@ def test_a_replica_that_dies_under_a_call_is_replaced_unseen(server: Server, tra
 def test_a_call_waits_for_replicas_that_restart(server: Server, transport: Any) -> None:
     model = Model("mortal", transport=transport)
     assert isinstance(model.predict([[0]]), np.ndarray)
-    family = psutil.Process(server.process.pid).children(recursive=True)
-    replicas = [child for child in family if any("application-of-mortal" in word for word in child.cmdline())]
+    replicas = [process for process, line in family(server) if any("application-of-mortal" in word for word in line)]
     assert replicas
     for replica in replicas:
         replica.kill()

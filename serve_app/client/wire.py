@@ -24,12 +24,15 @@ from deployments.errors import (
 )
 from deployments.tensors import Array, Arrays, Signature, TensorSpec
 from serve_app.client.failures import ReplicaGone
+from serve_app.haproxy_front import NOT_FOUND, UNAVAILABLE
 from serve_app.protocols import v2_binary
 from serve_app.protocols.datatypes import BY_NAME, DATATYPES, datatype_of
 
 Buffers = list[bytes | memoryview]
 
 _BY_CONFIG_NAME = {datatype.config_name: datatype for datatype in DATATYPES}
+_BY_HAPROXY = frozenset({UNAVAILABLE, NOT_FOUND.replace("\\", "").encode()})
+"""What `solo serve` has HAProxy answer where it reaches no replica, or an application is being replaced."""
 _ERRORS: Mapping[int, type[SoloError]] = {
     400: InvalidInput,
     404: UnknownModel,
@@ -105,7 +108,9 @@ def decode_config(reply: Reply) -> tuple[Signature, int]:
 
 
 def error_of(reply: Reply) -> Exception:
-    """Return what a reply other than 200 means: only our replicas and gateway answer in the protocol's error form."""
+    """Return what a reply other than 200 means: the replica's own error, or that no replica wrote it."""
+    if bytes(reply.body) in _BY_HAPROXY:
+        return ReplicaGone(bytes(reply.body).decode())
     try:
         text = str(orjson.loads(reply.body)["error"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
@@ -116,7 +121,7 @@ def error_of(reply: Reply) -> Exception:
 
 
 def _foreign(reply: Reply) -> Exception:
-    """Return what an answer by HAProxy or Serve itself means (Ray 2.60)."""
+    """Return what an answer in no protocol's form means: it is Serve's, or HAProxy's as Serve sets it up (Ray 2.60)."""
     text = bytes(reply.body[:200]).decode("latin-1")
     if reply.status == 408:
         return DeadlineExceeded("the deadline passed on the way to the model")
