@@ -195,6 +195,25 @@ def test_live_figures_follow_the_counters(tab: Tab, server: PageServer) -> None:
     tab.wait("document.querySelector('.models .current [data-title=Now]').textContent.includes('req/s')")
 
 
+def test_rates_of_several_replicas_are_added_and_a_restart_counts_from_zero(tab: Tab) -> None:
+    script = """(async () => {
+        const { Meter } = await import("./page/live.js");
+        const meter = new Meter();
+        const stats = (replica, n) => ({replica, inference_count: 2 * n, execution_count: n,
+            inference_stats: {success: {count: n, ns: n * 3e6}, fail: {count: 0, ns: 0}}});
+        const steps = [["a", 100, 0], ["b", 900, 500], ["a", 110, 1000], ["b", 930, 1500],
+                       ["a", 4, 2000], ["a", 9, 3000]];
+        return steps.map(([replica, n, at]) => meter.take(stats(replica, n), at)).map(rate => rate && [
+            rate.perSecond, rate.meanMs, rate.rowsPerRun]);
+    })()"""
+    first, second, third, fourth, restarted, after = tab.run(script)
+    assert (first, second) == (None, None)
+    assert third == [10, 3, 2]
+    assert fourth == [40, 3, 2]
+    assert restarted == [30, 3, 2]
+    assert after == [35, 3, 2]
+
+
 def test_a_form_with_an_example_for_other_models(tab: Tab, server: PageServer) -> None:
     show(tab, server, "simple")
     values = tab.run("[...document.querySelectorAll('.field textarea')].map(one => JSON.parse(one.value))")

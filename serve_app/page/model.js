@@ -53,8 +53,10 @@ function signatureTable(about) {
 
 /** Returns what stands in place of a model that cannot answer. */
 export function downView(row) {
+  const isReady = row.state === "READY";
+  const says = isReady ? "Ready, but it has not told yet what it is." : `${row.state.toLowerCase()}: ${row.reason || "no reason given"}`;
   return el("article", { class: "panel", "aria-label": `Model ${row.name}` },
     el("h2", { class: "model-title" }, el("code", { text: row.name })),
-    el("p", { class: "trouble", role: "status", text: `${row.state.toLowerCase()}: ${row.reason || "no reason given"}` }),
+    el("p", { class: "trouble", role: "status", text: says }),
     el("p", { class: "quiet", text: "This page looks again every two seconds." }));
 }
