@@ -40,14 +40,14 @@ def unpacked(package: str) -> Path:
     return folder
 
 
-def check(source: Path, inputs: np.ndarray) -> None:
+def check(source: Path, inputs: np.ndarray, tolerance: float = 1e-4) -> None:
     """Plan the model at `source`; its answers alone, padded and in a batch are the model's own."""
     model = load(Source(str(source)))
     plan = make_plan(model, PlanOptions(allowed_batch_sizes=(1, 4), budget_s=10.0))
     want = [np.asarray(output) for output in model.call(inputs)]
     for count in (1, 3, 4):
         for one, other in zip(plan.run((inputs[:count],), count), want, strict=True):
-            np.testing.assert_allclose(one, other[:count], atol=1e-4 * max(1.0, float(np.abs(other).max())))
+            np.testing.assert_allclose(one, other[:count], atol=tolerance * max(1.0, float(np.abs(other).max())))
     assert plan.traces_after_ready == 0
     plan.close()
 
@@ -61,4 +61,6 @@ def test_basic_pitchs_notes() -> None:
     seconds = np.arange(43844) / 22050
     tones = [np.sin(2 * np.pi * pitch * seconds) for pitch in (220.0, 440.0, 523.25, 880.0)]
     source = unpacked("basic_pitch") / "basic_pitch/saved_models/icassp_2022/nmp"
-    check(source, np.stack(tones).astype(np.float32)[..., None])
+    # The model takes the logarithm of a spectrum that pure tones leave near zero: run eagerly, its own answers for
+    # one row alone and in a batch of four differ by 4.9e-4, and inputs moved by 1e-7 move them by 7.4e-4.
+    check(source, np.stack(tones).astype(np.float32)[..., None], tolerance=1e-3)

@@ -87,9 +87,9 @@ class Splitter:
         # Rounded to a picosecond: 8 + 1 and 1 + 8 must tie, whatever order the floats were added in.
         return round(run_s + self.cost_s(total - rows), 12), round(run_s / rows, 12)
 
-    def _candidates(self, ends: Sequence[int]) -> list[int]:
-        """Return the longest prefix that fits each size: a shorter one costs the same and leaves more to do."""
-        counts = {bisect_right(ends, size) for size in self.sizes}
-        counts.add(1)
-        counts.discard(0)
-        return sorted(counts)
+    def _candidates(self, ends: Sequence[int]) -> range:
+        """Return the prefixes that fit the largest size, the first entry whatever its size.
+
+        All of them: rows between two sizes may be split (9 as 8 + 1), so that no size alone says where to cut.
+        """
+        return range(1, max(1, bisect_right(ends, self.sizes[-1])) + 1)
