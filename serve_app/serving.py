@@ -108,10 +108,7 @@ def _cluster(raw: Mapping[str, Any], config: ServeConfig, options: Options) -> I
     schema = ServeDeploySchema.model_validate(raw)
     own = {"num_cpus": _logical_cpus(config), "include_dashboard": options.dashboard}
     own = own if options.address == "local" else {}
-    try:
-        ray.init(options.address, namespace="serve", log_to_driver=False, logging_level="ERROR", **own)
-    except Exception as error:
-        raise LoadError(f"Ray could not start: {_first_line(error)}; see `solo doctor`") from error
+    _start_ray(options.address, own)
     if any(model.device == "auto" for model in config.models) and not ray.cluster_resources().get("GPU"):
         _say("warning: no GPU in this cluster, so models with device auto are served on the CPU; see `solo doctor`")
     children = _descendants()
@@ -139,6 +136,21 @@ def _cluster(raw: Mapping[str, Any], config: ServeConfig, options: Options) -> I
                     ray_serve.delete(application.name)
             ray.shutdown()
         _end(children)
+
+
+def _start_ray(address: str, own: Mapping[str, Any]) -> None:
+    """Start or join Ray, a second time where a busy machine let the first try run into Ray's own limits."""
+    import ray
+
+    for attempt in (1, 2):
+        try:
+            ray.init(address, namespace="serve", log_to_driver=False, logging_level="ERROR", **own)
+            return
+        except Exception as error:
+            # On a loaded machine the raylet gives up on its agents after some 16 s (Ray 2.60) and `init` raises.
+            ray.shutdown()
+            if attempt == 2 or address != "local":
+                raise LoadError(f"Ray could not start: {_first_line(error)}; see `solo doctor`") from error
 
 
 def _first_line(error: Exception) -> str:
