@@ -17,7 +17,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A `solo serve` with the digits model and those that public clients' examples expect."""
     folder = tmp_path_factory.mktemp("server")
     labels = [str(digit) for digit in range(10)]
-    factories = ("simple", "simple_string", "half_plus_two", "fails_on_negative")
+    factories = ("simple", "simple_string", "half_plus_two")
     config = write_config(
         folder,
         model_application("digits", "models/digits.keras", labels=labels, **QUICK),
