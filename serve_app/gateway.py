@@ -15,7 +15,7 @@ import orjson
 from ray import serve
 
 from deployments.errors import InvalidInput, NotReady, UnknownModel
-from serve_app import lifespan
+from serve_app import lifespan, openapi
 from serve_app.bodies import read_body
 from serve_app.config import GatewayArgs
 from serve_app.directory import MODELS_PREFIX, DeployedModel, Directory
@@ -45,6 +45,7 @@ class GatewayRoutes:
             "/v2/models/stats": ("GET", self._stats),
             "/v2/repository/index": ("POST", self._index),
             "/overview": ("GET", self._overview),
+            "/openapi.json": ("GET", self._openapi),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,6 +130,9 @@ class GatewayRoutes:
         ]
         server = {"name": about["name"], "version": about["version"]}
         return json_response({"server": server, "ready": await self._all_ready(), "models": rows})
+
+    async def _openapi(self, *_: Any) -> Response:
+        return json_response(openapi.document(await self.directory.models()))
 
     async def _stats(self, *_: Any) -> Response:
         models = await self.directory.models()

@@ -14,7 +14,8 @@ from pathlib import Path
 from serve_app.responses import Header, Response
 
 PAGE_FOLDER = Path(__file__).parent / "page"
-INDEX = "index.html"
+PAGES = {"/": "index.html", "/docs": "docs.html"}
+"""The pages that have a path of their own."""
 
 CONTENT_TYPES = {
     ".html": b"text/html; charset=utf-8",
@@ -65,6 +66,6 @@ def _matches(condition: bytes, etag: bytes) -> bool:
 
 
 def page_files(folder: Path = PAGE_FOLDER) -> dict[str, StaticFile]:
-    """Return the page's files by request path: `/` for the index, `/page/NAME` for everything, index included."""
+    """Return the page's files by request path: `/page/NAME` for everything, and the pages at their own paths too."""
     files = {f"/page/{path.name}": StaticFile.read(path) for path in sorted(folder.iterdir()) if path.is_file()}
-    return {"/": files[f"/page/{INDEX}"], **files}
+    return {**{path: files[f"/page/{name}"] for path, name in PAGES.items()}, **files}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.static_files import CONTENT_TYPES, PAGE_FOLDER, StaticFile, page_files
+from serve_app.static_files import CONTENT_TYPES, PAGE_FOLDER, PAGES, StaticFile, page_files
 from tests.test_gateway import LOADING, READY, ask
 
 FILES = sorted(path.name for path in PAGE_FOLDER.iterdir())
@@ -78,7 +78,7 @@ def test_what_the_files_refer_to_is_there_and_nothing_is_elsewhere() -> None:
         assert not re.search(r"https?://", code), f"{name} names another host"
     # A file that nobody asks for is a leftover.
     used = "".join((PAGE_FOLDER / name).read_text() for name in FILES)
-    assert [name for name in FILES if name != "index.html" and f"/{name}" not in used] == []
+    assert [name for name in FILES if name not in PAGES.values() and f"/{name}" not in used] == []
 
 
 def test_the_overview_has_every_model_with_its_state() -> None:
