@@ -71,7 +71,6 @@ class Front:
         directory: Any = FixedDirectory(*map(deployed, self.apps))
         self.gateway = GatewayRoutes(directory, InProcess(self.apps), 100_000)
 
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer by the model that the path names, else by the gateway."""
         parts = scope.get("path", "").split("/")
