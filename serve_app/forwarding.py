@@ -46,14 +46,20 @@ class Forwarder:
             async with self.session.request(scope["method"], url, data=body, headers=headers) as answer:
                 content = await answer.read()
         except aiohttp.ClientError as error:
-            raise NotReady(f"the model's replica did not answer: {type(error).__name__}") from None
+            raise _no_answer(error) from None
         kept = tuple((k.lower(), v) for k, v in answer.raw_headers if k.lower() not in _SET_AGAIN)
         return Response(content, answer.status, answer.headers.get("content-type", "").encode(), kept)
 
     async def get_json(self, path: str) -> Any:
-        """Return the JSON at `path`."""
-        async with self.session.get(self.base_url + path) as answer:
-            return orjson.loads(await answer.read())
+        """Return the JSON at `path`; raise `NotReady` where nobody answers it with 200."""
+        try:
+            async with self.session.get(self.base_url + path) as answer:
+                content = await answer.read()
+        except aiohttp.ClientError as error:
+            raise _no_answer(error) from None
+        if answer.status != 200:
+            raise NotReady(f"the model's replica answered {path} with {answer.status}")
+        return orjson.loads(content)
 
     async def close(self) -> None:
         """Close the kept connections."""
@@ -66,3 +72,7 @@ class Forwarder:
         if self._session is None:
             self._session = aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0))
         return self._session
+
+
+def _no_answer(error: aiohttp.ClientError) -> NotReady:
+    return NotReady(f"the model's replica did not answer: {type(error).__name__}")

@@ -95,6 +95,7 @@ def test_load_and_unload_point_at_the_serve_config() -> None:
         ("POST", "/v2/models/b/infer", 503),
         ("GET", "/v1/models/b", 503),
         ("POST", "/v1/models/a:predict", 503),
+        ("GET", "/v2/models/stats", 503),
         ("POST", "/v2/health/live", 405),
         ("GET", "/v2/repository/index", 405),
         ("POST", "/v2/repository/index", 413),
