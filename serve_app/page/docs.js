@@ -17,14 +17,14 @@ async function show() {
 }
 
 function intro(api) {
-  return el("p", { class: "panel", text: `${api.info.description} A body's shape stands with each operation.` });
+  return el("p", { class: "panel" }, prose(`${api.info.description} A body's shape stands with each operation.`));
 }
 
 function group(api, tag) {
   const found = Object.entries(api.paths).flatMap(([path, methods]) =>
     Object.entries(methods).filter(([, operation]) => operation.tags.includes(tag.name))
       .map(([method, operation]) => ({ path, method, operation })));
-  return panel(tag.name, el("div", {}, el("p", { class: "quiet", text: tag.description }),
+  return panel(tag.name, el("div", {}, el("p", { class: "quiet" }, prose(tag.description)),
     found.map((one) => operationNode(api, one))));
 }
 
@@ -32,7 +32,7 @@ function group(api, tag) {
 function operationNode(api, { path, method, operation }) {
   const node = el("details", { class: "operation", id: operation.operationId },
     el("summary", {}, el("span", { class: "method", text: method.toUpperCase() }), el("code", { text: path }),
-      el("span", { class: "quiet", text: operation.summary })));
+      el("span", { class: "quiet" }, prose(operation.summary))));
   node.addEventListener("toggle", () => {
     if (node.children.length === 1) node.append(...details(api, path, method, operation));
   });
@@ -49,7 +49,10 @@ function details(api, path, method, operation) {
   ].filter(Boolean);
 }
 
-const section = (title, ...content) => el("div", {}, el("h4", { text: title }), content);
+/** Returns text whose `words` in backticks are code, as Markdown has it: all of Markdown that descriptions use. */
+const prose = (text) => text.split("`").map((part, i) => (i % 2 ? el("code", { text: part }) : part));
+
+const section = (title, content) => el("div", {}, el("h4", { text: title }), content);
 
 function parameterTable(parameters) {
   const rows = parameters.map((one) => el("tr", {},
