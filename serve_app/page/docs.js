@@ -60,7 +60,7 @@ function parameterTable(parameters) {
     el("td", { text: one.required ? one.in : `${one.in}, optional` }),
     el("td", {}, el("code", { text: typeOf(one.schema) })),
     el("td", { text: one.description })));
-  return el("table", {}, el("tbody", {}, rows));
+  return el("table", { class: "parameters" }, el("tbody", {}, rows));
 }
 
 function answerTable(api, responses) {
