@@ -59,7 +59,7 @@ def test_a_traced_functions_outputs_are_on_the_gpu(model: Any) -> None:
 
 def test_a_sessions_arithmetic_and_constants_run_on_the_gpu(model: Any) -> None:
     graph = frozen(Subject(model, GPU), open_shapes(model.signature))
-    loaded, _ = graph.load()
+    loaded, _ = graph.loaded
     metadata = tf.compat.v1.RunMetadata()
     trace = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE)
     with tf.compat.v1.Session(graph=loaded, config=SessionSettings().config(is_gpu=True)) as session:

@@ -32,6 +32,7 @@ class Stub:
     """A candidate of which only name and order matter."""
 
     order = 1
+    family = "stub"
     keeps_variables = False
 
     def __init__(self, name: str) -> None:
@@ -193,7 +194,7 @@ class TestTiming:
 
         slow = Trial(Stub("slow"), ONE, Runner(sleeping, is_open=True))
         time_trials([fast, slow], (), time.monotonic() + 60.0)
-        assert len(slow.times_s) == FEWEST_TURNS
+        assert len(slow.times_s) == 1
         assert FEWEST_TURNS <= len(fast.times_s) <= ENOUGH_CALLS + 50
 
     def test_failed_trials_are_left_alone(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import tensorflow as tf
@@ -40,14 +41,16 @@ class Frozen:
     """Tensor names of captures that cannot be frozen (lookup tables), with what makes their replacement and
     its initialiser in the current graph."""
 
-    def load(self) -> tuple[Any, list[Any]]:
-        """Return a new `tf.Graph` with this graph in it, and the initialisers to run first."""
+    @cached_property
+    def loaded(self) -> tuple[Any, list[Any]]:
+        """A `tf.Graph` with this graph in it, shared by all its sessions, and the initialisers each must run first."""
         graph, initialisers, replacements = tf.Graph(), [], {}
         with graph.as_default():
             for name, make in self.rebuilt:
                 replacements[name], initialiser = make()
                 initialisers.append(initialiser)
             tf.import_graph_def(self.graph_def, name="", input_map=replacements)
+        graph.finalize()
         return graph, initialisers
 
 

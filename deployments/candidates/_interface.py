@@ -41,6 +41,8 @@ class Candidate(Protocol):
     """As it stands in the plan."""
     order: int
     """When it is tried: those that win most often and build fastest come first, in case the budget ends."""
+    family: str
+    """Candidates of one family share what takes longest to build, so the second costs little."""
     keeps_variables: bool
     """Whether it runs on the model's own variables, not on a copy of their values."""
 

@@ -56,10 +56,9 @@ def session_runner(subject: Subject, graph: Frozen, settings: SessionSettings, i
     """
     if TF_SessionRunCallable is None or not hasattr(tf.compat.v1.Session, "_make_callable_from_options"):
         raise Unfit("this TensorFlow's sessions have no callables")
-    loaded, initialisers = graph.load()
+    loaded, initialisers = graph.loaded
     session = tf.compat.v1.Session(graph=loaded, config=settings.config(subject.is_gpu))
     session.run(initialisers)
-    loaded.finalize()
     options = config_pb2.CallableOptions(feed=graph.feeds, fetch=graph.fetches)
     options.run_options.inter_op_thread_pool = settings.thread_pool
     return _runner(session, session._make_callable_from_options(options), is_open)

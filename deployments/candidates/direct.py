@@ -32,6 +32,7 @@ class Direct:
     name: str
     order: int
     with_xla: bool
+    family: str
     keeps_variables: bool = True
 
     def build(self, subject: Subject, bucket: Bucket) -> Runner:
@@ -66,4 +67,7 @@ def _calling(concrete: Any, device: str) -> Any:
     return run
 
 
-CANDIDATES = (Direct("tf.function-direct", 35, with_xla=False), Direct("xla-direct", 75, with_xla=True))
+CANDIDATES = (
+    Direct("tf.function-direct", 35, with_xla=False, family="traced"),
+    Direct("xla-direct", 75, with_xla=True, family="xla"),
+)

@@ -15,6 +15,7 @@ class Eager:
 
     name = "eager"
     order = 90
+    family = "eager"
     keeps_variables = True
 
     def build(self, subject: Subject, bucket: Bucket) -> Runner:  # noqa: ARG002 - one runner serves all

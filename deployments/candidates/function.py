@@ -17,6 +17,7 @@ class Function:
 
     name = "tf.function"
     order = 40
+    family = "traced"
     keeps_variables = True
 
     def build(self, subject: Subject, bucket: Bucket) -> Runner:  # noqa: ARG002 - one runner serves all

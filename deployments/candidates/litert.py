@@ -24,6 +24,7 @@ MOST_THREADS = 8
 class Lite:
     """One interpreter per bucket over one converted model: MLP 3 us a call (2 cores, TF 2.21); CPU only."""
 
+    family = "litert"
     keeps_variables = False
 
     def __init__(self, name: str, order: int, threads: int) -> None:

@@ -19,6 +19,7 @@ class Session:
     order: int
     settings: SessionSettings
     lower_control_flow: bool = True
+    family: str = "frozen"
     keeps_variables: bool = False
 
     def build(self, subject: Subject, bucket: Bucket) -> Runner:  # noqa: ARG002 - one runner serves all

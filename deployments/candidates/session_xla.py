@@ -32,6 +32,7 @@ class SessionXla:
 
     name: str = "session-xla"
     order: int = 30
+    family: str = "frozen-xla"
     keeps_variables: bool = False
 
     def build(self, subject: Subject, bucket: Bucket) -> Runner:
@@ -69,6 +70,7 @@ class SessionClustered:
 
     name: str = "session-xla-clusters"
     order: int = 72
+    family: str = "clusters"
     keeps_variables: bool = False
 
     def build(self, subject: Subject, bucket: Bucket) -> Runner:

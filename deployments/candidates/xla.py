@@ -20,6 +20,7 @@ class Xla:
 
     name = "xla"
     order = 80
+    family = "xla"
     keeps_variables = True
 
     def build(self, subject: Subject, bucket: Bucket) -> Runner:

@@ -49,9 +49,11 @@ class Search:
         start_s = time.monotonic()
         trials: list[Trial] = []
         for candidate in self._candidates:
-            is_late = time.monotonic() - start_s > BUILDING_SHARE * share_s
-            has_one = any(trial.is_ok for trial in trials)
-            trials.append(self._try(candidate, bucket, is_late and has_one))
+            ok = [trial for trial in trials if trial.is_ok]
+            is_cheap = any(trial.candidate.family == candidate.family for trial in ok)
+            share = 1.0 if is_cheap else BUILDING_SHARE
+            is_late = time.monotonic() - start_s >= share * share_s
+            trials.append(self._try(candidate, bucket, is_late and bool(ok)))
         if not any(trial.is_ok for trial in trials):
             raise LoadError(failure_text(bucket, trials))
         time_trials(trials, self._reference.cases(bucket)[0].inputs, start_s + share_s)

@@ -21,11 +21,14 @@ FEWEST_TURNS = 3
 HOPELESS = 3.0
 """When even a candidate's fastest call is this many times slower than the best's median, its timing ends."""
 
+UTTERLY_HOPELESS = 10.0
+"""And when it is that many times slower, after its first turn: XLA's MobileNetV2 takes half a second a call."""
+
 
 def time_trials(trials: Sequence[Trial], arrays: Arrays, deadline_s: float) -> None:
     """Call every trial's runner in turns until each has enough times or `deadline_s` (monotonic) is over.
 
-    Every trial gets `FEWEST_TURNS` turns whatever the deadline.
+    Every trial that is not utterly hopeless gets `FEWEST_TURNS` turns whatever the deadline.
     """
     running = [trial for trial in trials if trial.is_ok]
     turns = 0
@@ -33,9 +36,10 @@ def time_trials(trials: Sequence[Trial], arrays: Arrays, deadline_s: float) -> N
         for trial in running:
             _take_turn(trial, arrays)
         turns += 1
-        if turns < FEWEST_TURNS:
-            continue
         best = min((trial for trial in trials if trial.times_s), key=lambda trial: trial.p50_s)
+        if turns < FEWEST_TURNS:
+            running = [trial for trial in running if trial.fastest_s < UTTERLY_HOPELESS * best.p50_s]
+            continue
         running = [trial for trial in running if not _is_done(trial, best, is_alone=running == [best])]
         if time.monotonic() > deadline_s:
             return
