@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from serve_app.openapi_operations import Operation, operations
-from serve_app.openapi_schemas import SCHEMAS, Json, ref
+from serve_app.openapi_operations import Operation, as_json, as_text, operations
+from serve_app.openapi_schemas import SCHEMAS, Json
 from serve_app.server_metadata import server_metadata
 
 _ERRORS: dict[int, tuple[str, str]] = {
@@ -23,6 +23,9 @@ _ERRORS: dict[int, tuple[str, str]] = {
     503: ("Unavailable", "the queue is full, or the model is not ready"),
 }
 _FURTHER = {304: "unchanged: the ETag is the one that If-None-Match names", 503: "some model does not answer"}
+
+_FROM_SERVE = (408, 503)
+"""Ray Serve 2.60 answers these as plain text where its own time limit or queue limit ends a request."""
 
 _ERROR_HEADERS: dict[int, tuple[str, Json]] = {
     405: ("Allow", {"type": "string"}),
@@ -66,7 +69,8 @@ def document(model_names: Iterable[str] = ()) -> Json:
             "title": "keras-solo",
             "version": server_metadata()["version"],
             "description": "Keras models over the Open Inference Protocol and TensorFlow Serving's REST API. "
-            'GET includes HEAD. Every error is `{"error": text}`.',
+            'GET includes HEAD. Every error is `{"error": text}`; where Ray Serve itself ends a request '
+            "(408, 503) it is plain text.",
         },
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
@@ -108,7 +112,9 @@ def _responses(operation: Operation) -> Json:
 
 
 def _error(status: int, text: str) -> Json:
-    answer: Json = {"description": text, "content": {"application/json": {"schema": ref("Error")}}}
+    answer: Json = {"description": text, "content": as_json("Error")}
+    if status in _FROM_SERVE:
+        answer["content"] = {**answer["content"], **as_text("text/plain")}
     if status in _ERROR_HEADERS:
         name, schema = _ERROR_HEADERS[status]
         answer["headers"] = {name: {"schema": schema}}

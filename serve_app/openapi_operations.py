@@ -11,8 +11,8 @@ BINARY: Json = {"type": "string", "format": "binary"}
 IMAGES: Json = {"image/png": {"schema": BINARY}, "image/jpeg": {"schema": BINARY}}
 INFER_HEADERS = ("json_bytes", "timeout_s", "request_id", "content_encoding")
 INFER_ERRORS = (400, 404, 405, 408, 413, 415, 500, 503)
-READ_ERRORS = (404, 405, 500, 503)
-SERVER_ERRORS = (405, 500, 503)
+READ_ERRORS = (404, 405, 408, 500, 503)
+SERVER_ERRORS = (405, 408, 500, 503)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +59,19 @@ _OF_SERVER = (
     Operation("get", "/v2/health/live", "server", "serverLive", "Whether the server answers",
               as_json("Health"), SERVER_ERRORS),
     Operation("get", "/v2/health/ready", "server", "serverReady", "Whether every model answers; 503 while one does not",
-              as_json("Health"), (405, 500), further=((503, {"application/json": {"schema": {"anyOf": [
-                  ref("Health"), ref("Error")]}}}),)),
+              as_json("Health"), (405, 408, 500), further=((503, {"application/json": {"schema": {"anyOf": [
+                  ref("Health"), ref("Error")]}}, **as_text("text/plain")}),)),
     Operation("get", "/v2/models/stats", "server", "allStatistics", "Statistics of every model that is ready",
               as_json("Statistics"), SERVER_ERRORS),
     Operation("get", "/overview", "server", "overview", "What the web page draws its table from",
               as_json("Overview"), SERVER_ERRORS),
     Operation("post", "/v2/repository/index", "repository", "repositoryIndex", "The models and their states",
-              as_json("RepositoryIndex"), (400, 405, 413, 500, 503), body=as_json("RepositoryIndexRequest"),
+              as_json("RepositoryIndex"), (400, 405, 408, 413, 500, 503), body=as_json("RepositoryIndexRequest"),
               body_needed=False),
     Operation("post", "/v2/repository/models/{name}/load", "repository", "loadModel",
-              "Refused: models are declared in the serve config", {}, (400, 405, 500, 503), ("name",)),
+              "Refused: models are declared in the serve config", {}, (400, 405, 408, 500, 503), ("name",)),
     Operation("post", "/v2/repository/models/{name}/unload", "repository", "unloadModel",
-              "Refused: models are declared in the serve config", {}, (400, 405, 500, 503), ("name",)),
+              "Refused: models are declared in the serve config", {}, (400, 405, 408, 500, 503), ("name",)),
 )  # fmt: skip
 
 _FILES = ("text/html", "text/css", "text/javascript", "image/svg+xml")
