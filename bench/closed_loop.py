@@ -35,15 +35,15 @@ class Payload:
     header_bytes: int
 
     @staticmethod
-    def of(array: np.ndarray[Any, Any], name: str) -> Payload:
-        """Return a request for float32 `array`, `[rows, ...]`, answered in binary."""
+    def of(array: np.ndarray[Any, Any], name: str, **parameters: object) -> Payload:
+        """Return a request for float32 `array`, `[rows, ...]`, answered in binary; more `parameters` go with it."""
         tensor = {
             "name": name,
             "shape": list(array.shape),
             "datatype": "FP32",
             "parameters": {"binary_data_size": array.nbytes},
         }
-        header = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+        header = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True, **parameters}}).encode()
         return Payload(header + array.astype("<f4").tobytes(), len(header))
 
 
