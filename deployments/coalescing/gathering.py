@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from deployments.coalescing.splitting import Splitter
 
-GATHER_COST_S = 6e-6
-"""What queueing, a future and a task's wake-up cost per request, against running it on the spot."""
+GATHER_COST_S = 10e-6
+"""What queueing, a future and a task's wake-up cost per request, against running it on the spot: 7 to 15 µs of CPU
+in `bench/coalescing.py --in-process` on a busy 2-core machine."""
 
 
 def gather_from(splitter: Splitter, inline_rows: int) -> int:
