@@ -47,13 +47,16 @@ def main() -> None:
         for name in options.models or known:
             results.append(measure(name, options))
             show(results[-1])
+            write(results, options)
+
+
+def write(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    """Write what there is so far: a run that is stopped leaves the models that it finished."""
     report = {"machine": machine.describe(), "budget_s": options.budget, "models": results}
     report["targets"] = [line for result in results for line in targets(result)]
-    RESULTS.mkdir(exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "single_predict.json").write_text(json.dumps(report, indent=2) + "\n")
     plot(results, options.out / "single_predict.png")
-    for line in report["targets"]:
-        print(f"{'met   ' if line['met'] else 'MISSED'} {line['model']}: {line['what']} {line['ratio']:.2f}")
 
 
 def arguments() -> argparse.Namespace:
@@ -179,6 +182,8 @@ def show(result: dict[str, Any]) -> None:
     ranked = sorted(result["p50_ms"].items(), key=lambda pair: pair[1])
     print(f"{result['model']}: {result['chosen']}", flush=True)
     print("   " + ", ".join(f"{name} {p50_ms:.4g} ms" for name, p50_ms in ranked), flush=True)
+    for line in targets(result):
+        print(f"   {'met' if line['met'] else 'MISSED'}: {line['what']} {line['ratio']:.2f}", flush=True)
 
 
 if __name__ == "__main__":
