@@ -46,8 +46,8 @@ CODES: dict[type[SoloError], grpc.StatusCode] = {
 }
 """Exception class to status code; a subclass counts as its nearest base."""
 
-_MAX_TEXT = 4096
-"""A status travels in HTTP/2 trailers, for which clients allow 8 KiB by default."""
+_MAX_TEXT_BYTES = 1300
+"""A status travels in HTTP/2 trailers, for which clients allow 8 KiB by default, and a byte may take three there."""
 
 
 def code_of(error: BaseException) -> grpc.StatusCode:
@@ -62,7 +62,7 @@ def text_of(error: BaseException) -> str:
     if code_of(error) == grpc.StatusCode.INTERNAL and not isinstance(error, PassedOn):
         failure("prediction_failed", f"a gRPC request failed: {error}", error)
     text = str(error) if isinstance(error, SoloError) else "internal error; the server's log has it"
-    return text[:_MAX_TEXT]
+    return text.encode("utf-8", "replace")[:_MAX_TEXT_BYTES].decode("utf-8", "ignore")
 
 
 def fail(context: Any, error: BaseException) -> None:

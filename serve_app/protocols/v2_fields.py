@@ -52,7 +52,7 @@ def require_integer(owner: str, parameters: Mapping[str, Any], name: str) -> int
 
 
 def require_shape(spec: TensorSpec, shape: Any) -> list[int]:
-    """Return a declared shape: as many whole numbers of 0 or more as `spec` has axes, the batch being the first."""
+    """Return a declared shape: as many whole numbers of 1 or more as `spec` has axes, the batch being the first."""
     if type(shape) is not list:
         raise InvalidInput(f"input '{spec.name}': expected 'shape' to be a list of whole numbers")
     if len(shape) != len(spec.shape):
@@ -62,7 +62,10 @@ def require_shape(spec: TensorSpec, shape: Any) -> list[int]:
         )
     for axis in shape:
         if type(axis) is not int or not 0 <= axis <= _MAX_INTEGER:
-            raise InvalidInput(f"input '{spec.name}': expected 'shape' to be a list of whole numbers, each 0 or more")
+            raise InvalidInput(f"input '{spec.name}': expected 'shape' to be a list of whole numbers, each 1 or more")
+    if 0 in shape:
+        # Beside an axis of 0 numpy refuses huge ones with an error of its own, so no array is made of either.
+        raise InvalidInput(f"input '{spec.name}': expected shape {shape_text(spec.shape)}, got {shape}")
     return shape
 
 
