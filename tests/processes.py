@@ -78,9 +78,9 @@ def ports_of(config: Path) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def solo_serve(config: Path, log: Path, **environ: str) -> Iterator[Server]:
+def solo_serve(config: Path, log: Path, *, dashboard: bool = False, **environ: str) -> Iterator[Server]:
     """Run `solo serve CONFIG` until it says that it is ready."""
-    command = [str(BIN / "solo"), "serve", str(config), "--no-dashboard"]
+    command = [str(BIN / "solo"), "serve", str(config), "--dashboard" if dashboard else "--no-dashboard"]
     with _running(command, log, ports_of(config), environ) as server:
         _wait(server, lambda: "ready on" in log.read_text())
         yield server

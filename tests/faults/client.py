@@ -1,0 +1,178 @@
+"""Plain HTTP clients without retries, and what became of every request they sent.
+
+An answer is a 200 whose body holds what it must. A refusal is a 408, 503 or 504 in the protocol's own form. Lost is all
+else: a connection that ends, a body in no protocol's form, another status, a wrong answer, silence for `HANG_S`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+HANG_S = 10.0
+PAUSE_S = 0.02
+"""What a client waits after anything but an answer, so that an outage does not count a million refusals."""
+REFUSALS = (408, 503, 504)
+
+Kind = Literal["answered", "refused", "lost"]
+Check = Callable[[dict[str, str], bytes], str | None]
+"""Returns what is wrong with an answer's headers and body, None if nothing is."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where requests go and what they say."""
+
+    port: int
+    request: bytes
+    """The whole HTTP message."""
+    check: Check
+
+    @staticmethod
+    def post(port: int, path: str, body: bytes, check: Check, **headers: object) -> Target:
+        """Return a POST of `body`; header names are given with `_` for `-`."""
+        named = {"Host": "127.0.0.1", "Content-Length": len(body)}
+        named |= {name.replace("_", "-"): value for name, value in headers.items()}
+        head = "".join(f"{name}: {value}\r\n" for name, value in named.items())
+        return Target(port, f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body, check)
+
+
+@dataclass(slots=True)
+class Sent:
+    """One request and its fate; times are seconds from the load's start."""
+
+    sent_s: float
+    ended_s: float
+    kind: Kind
+    detail: str
+
+
+@dataclass
+class Load:
+    """`clients` closed loops against one target, from `start` to `stop`."""
+
+    target: Target
+    clients: int
+    wanted: int
+    """The load ends after this many requests at the earliest."""
+    hang_s: float = HANG_S
+    sent: list[Sent] = field(default_factory=list)
+    _stopping: bool = False
+
+    async def run(self) -> None:
+        """Send until `stop` was called and `wanted` requests have their fate."""
+        self._started_s = time.monotonic()
+        await asyncio.gather(*(self._client() for _ in range(self.clients)))
+        self.sent.sort(key=lambda sent: sent.ended_s)
+
+    def stop(self) -> None:
+        """Let the clients end, each after its present request."""
+        self._stopping = True
+
+    @property
+    def now_s(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._started_s
+
+    async def _client(self) -> None:
+        connection = Connection(self.target)
+        while not (self._stopping and len(self.sent) >= self.wanted):
+            sent_s = self.now_s
+            try:
+                kind, detail = await asyncio.wait_for(connection.ask(), self.hang_s)
+            except asyncio.TimeoutError:
+                kind, detail = "lost", f"no answer in {self.hang_s:.0f} s"
+            except (OSError, asyncio.IncompleteReadError, ValueError) as error:
+                kind, detail = "lost", type(error).__name__
+            self.sent.append(Sent(sent_s, self.now_s, kind, detail))
+            if kind != "answered":
+                connection.close()
+                await asyncio.sleep(PAUSE_S)
+        connection.close()
+
+
+class Connection:
+    """One keep-alive connection, opened anew where the server closed it between two requests."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def ask(self) -> tuple[Kind, str]:
+        """Send the request once and return its fate; raises `OSError` and the like where the connection ends."""
+        if self._reader is None or self._reader.at_eof():
+            self.close()
+            self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._target.port)
+        assert self._reader is not None
+        assert self._writer is not None
+        self._writer.write(self._target.request)
+        status, headers, body = await self._answer(self._reader)
+        if headers.get("connection", "").lower() == "close":
+            self.close()
+        if status == 200:
+            wrong = self._target.check(headers, body)
+            return ("answered", "") if wrong is None else ("lost", wrong)
+        if status in REFUSALS and is_protocol_form(headers, body):
+            return "refused", str(status)
+        return "lost", f"{status} {headers.get('content-type', '')} {body[:60]!r}"
+
+    async def _answer(self, reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        pairs = (line.partition(":") for line in lines[1:] if line)
+        headers = {name.lower(): value.strip() for name, _, value in pairs}
+        if headers.get("transfer-encoding", "").lower() == "chunked":
+            return int(lines[0].split()[1]), headers, await _chunks(reader)
+        body = await reader.readexactly(int(headers.get("content-length", "")))
+        return int(lines[0].split()[1]), headers, body
+
+    def close(self) -> None:
+        """Close, whatever is on its way."""
+        if self._writer is not None:
+            self._writer.close()
+        self._reader = self._writer = None
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    await reader.readuntil(b"\r\n")
+    return body
+
+
+def is_protocol_form(headers: dict[str, str], body: bytes) -> bool:
+    """Return whether an error is `{"error": TEXT}`, as Open Inference and TensorFlow Serving have it."""
+    if not headers.get("content-type", "").startswith("application/json"):
+        return False
+    try:
+        answer: Any = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(answer, dict) and isinstance(answer.get("error"), str)
+
+
+def summary(load: Load) -> dict[str, Any]:
+    """Return the counts, the longest time without an answer anywhere, and the longest that one request took."""
+    kinds = Counter(sent.kind for sent in load.sent)
+    details = Counter(f"{sent.kind}: {sent.detail}" for sent in load.sent if sent.kind != "answered")
+    return {
+        "sent": len(load.sent),
+        **{kind: kinds[kind] for kind in ("answered", "refused", "lost")},
+        "longest_stall_s": round(longest_stall_s(load), 2),
+        "longest_wait_s": round(max((sent.ended_s - sent.sent_s for sent in load.sent), default=0.0), 2),
+        "why": dict(details.most_common(6)),
+    }
+
+
+def longest_stall_s(load: Load) -> float:
+    """Return the longest time between two answers that follow each other."""
+    times = [0.0, *(sent.ended_s for sent in load.sent if sent.kind == "answered")]
+    times.append(max((sent.ended_s for sent in load.sent), default=0.0))
+    return max(after - before for before, after in itertools.pairwise(times))

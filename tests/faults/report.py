@@ -1,0 +1,35 @@
+"""Command lines, printed results, and `bench/results/faults.json`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results" / "faults.json"
+
+Case = Callable[[int | None], dict[str, Any]]
+"""Takes the number of requests, None for its own, and returns what came of it."""
+
+
+def main(fault: str, cases: Mapping[str, Case]) -> None:
+    """Run the cases of one fault, all or the one named by `--case`; print each and keep it in `RESULTS`."""
+    parser = argparse.ArgumentParser(prog=f"python -m tests.faults.{fault}")
+    parser.add_argument("--requests", type=int, help="how many at least; a tenth of them are too few for a figure")
+    parser.add_argument("--case", choices=list(cases), help="all, if not given")
+    args = parser.parse_args()
+    for name, case in cases.items():
+        if args.case in (None, name):
+            keep(f"{fault}: {name}", case(args.requests))
+
+
+def keep(name: str, result: Mapping[str, Any]) -> None:
+    """Print a result and write it over the one of the same name."""
+    line = {"when": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **result}
+    print(f"{name}: {json.dumps(line)}", flush=True)
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps({**known, name: line}, indent=1, sort_keys=True) + "\n")
