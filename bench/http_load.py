@@ -6,7 +6,6 @@ of this module. Both keep their connections open and report latency percentiles 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import multiprocessing
@@ -14,24 +13,16 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
-import urllib.parse
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from serve_app.load.closed_loop import ClosedLoop
+from serve_app.load.connection import run as run_loop
+from serve_app.load.request import Request
+
 GRACE_S = 60.0
-
-
-@dataclass(frozen=True)
-class Request:
-    """What every client posts."""
-
-    url: str
-    body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,6 +31,7 @@ class Load:
 
     clients: int
     p50_ms: float
+    p90_ms: float
     p99_ms: float
     per_s: float
     count: int
@@ -62,8 +54,9 @@ wrk.method, wrk.body = "POST", file:read("*a")
 done = function(summary, latency)
   local e = summary.errors
   local errors = e.connect + e.read + e.write + e.status + e.timeout
-  io.write(string.format('\\n{{"p50_ms":%f,"p99_ms":%f,"us":%d,"count":%d,"errors":%d}}\\n',
-    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, summary.duration, summary.requests, errors))
+  io.write(string.format('\\n{{"p50_ms":%f,"p90_ms":%f,"p99_ms":%f,"us":%d,"count":%d,"errors":%d}}\\n',
+    latency:percentile(50) / 1e3, latency:percentile(90) / 1e3, latency:percentile(99) / 1e3,
+    summary.duration, summary.requests, errors))
 end
 """
 
@@ -82,7 +75,8 @@ def _wrk(request: Request, clients: int, seconds: float) -> Load:
         raise RuntimeError(f"wrk failed: {done.stderr.strip() or done.stdout.strip()}")
     told = json.loads(done.stdout.strip().splitlines()[-1])
     per_s = told["count"] / (told["us"] / 1e6)
-    return Load(clients, told["p50_ms"], told["p99_ms"], per_s, told["count"], told["errors"], "wrk")
+    percentiles = (told["p50_ms"], told["p90_ms"], told["p99_ms"])
+    return Load(clients, *percentiles, per_s, told["count"], told["errors"], "wrk")
 
 
 def _python(request: Request, clients: int, seconds: float) -> Load:
@@ -95,49 +89,13 @@ def _python(request: Request, clients: int, seconds: float) -> Load:
     errors = sum(errors for _, errors in results)
     count = len(times_s) + errors
     if not len(times_s):
-        return Load(clients, 0.0, 0.0, 0.0, count, errors, "asyncio")
-    p50_ms, p99_ms = (float(value) for value in np.percentile(times_s, [50, 99]) * 1e3)
-    return Load(clients, p50_ms, p99_ms, len(times_s) / seconds, count, errors, f"asyncio x {processes}")
+        return Load(clients, 0.0, 0.0, 0.0, 0.0, count, errors, "asyncio")
+    p50_ms, p90_ms, p99_ms = (float(value) for value in np.percentile(times_s, [50, 90, 99]) * 1e3)
+    return Load(clients, p50_ms, p90_ms, p99_ms, len(times_s) / seconds, count, errors, f"asyncio x {processes}")
 
 
 def _process(request: Request, clients: int, seconds: float) -> tuple[np.ndarray, int]:
-    async def all_clients() -> list[tuple[list[float], int]]:
-        ends_s = time.perf_counter() + seconds
-        return await asyncio.gather(*(_client(request, ends_s) for _ in range(clients)))
-
-    results = asyncio.run(all_clients())
-    return np.array([value for times, _ in results for value in times]), sum(errors for _, errors in results)
-
-
-async def _client(request: Request, ends_s: float) -> tuple[list[float], int]:
-    address = urllib.parse.urlsplit(request.url)
-    head = [f"POST {address.path} HTTP/1.1", f"Host: {address.netloc}", f"Content-Length: {len(request.body)}"]
-    head += [f"{key}: {value}" for key, value in request.headers.items()]
-    message = "\r\n".join([*head, "", ""]).encode() + request.body
-    times_s: list[float] = []
-    errors = 0
-    while time.perf_counter() < ends_s:
-        try:
-            reader, writer = await asyncio.open_connection(address.hostname, address.port, limit=1 << 24)
-            errors += await _conversation(reader, writer, message, times_s, ends_s)
-            writer.close()
-        except (OSError, asyncio.IncompleteReadError):
-            errors += 1
-            await asyncio.sleep(0.01)
-    return times_s, errors
-
-
-async def _conversation(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: bytes, times_s: list[float], ends_s: float
-) -> int:
-    """Send on one connection until the end; append every good answer's time, return the number of bad ones."""
-    errors = 0
-    while (start_s := time.perf_counter()) < ends_s:
-        writer.write(message)
-        head = (await reader.readuntil(b"\r\n\r\n")).lower()
-        await reader.readexactly(int(head.split(b"content-length:")[1].split(b"\r\n")[0]))
-        if head.startswith(b"http/1.1 200"):
-            times_s.append(time.perf_counter() - start_s)
-        else:
-            errors += 1
-    return errors
+    """Return the seconds that each request answered with 200 took, and how many were not."""
+    seen = run_loop(ClosedLoop(request, clients, seconds).run())
+    times_s = [sample.latency_s for sample in seen if sample.status == 200]
+    return np.array(times_s), len(seen) - len(times_s)

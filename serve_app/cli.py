@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from deployments.errors import SoloError
+from serve_app.bench_command import bench
 from serve_app.doctor import doctor
 from serve_app.plan_command import plan
+from serve_app.sizing_command import size
 
 app = typer.Typer(
     name="solo",
@@ -44,4 +46,6 @@ def serve(
 
 
 app.command()(plan)
+app.command()(bench)
 app.command()(doctor)
+app.command()(size)
