@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
+from deployments import gpu_memory
 from deployments.errors import LoadError
 
 Wanted = Literal["auto", "gpu", "cpu"]
@@ -50,20 +51,21 @@ class Device:
         return MemoryInfo(info["current"], info["peak"])
 
 
-def select(wanted: Wanted, *, gpu_memory_mb: int | None = None, tf32: bool = False) -> Device:
+def select(wanted: Wanted, *, gpu_memory_mb: int | None = None, tf32: bool = False, share: float = 1.0) -> Device:
     """Set TensorFlow up for the wanted device and return it.
 
-    `gpu_memory_mb` is a hard cap in MiB; without one, memory grows as needed, so that several replicas can share
-    a GPU. TensorFloat-32 is off unless asked for: it changes results in the third decimal. Call this before
-    anything else touches TensorFlow's devices; a second call with the same arguments changes nothing. Raises
-    `LoadError` where `gpu` is wanted and TensorFlow sees none, or where TensorFlow has already started otherwise.
+    `gpu_memory_mb` is a hard cap in MiB; without one, a `share` below 1 of the GPU brings its own
+    (`deployments.gpu_memory`), and with a whole GPU memory grows as needed. TensorFloat-32 is off unless asked for: it
+    changes results in the third decimal. Call this before anything else touches TensorFlow's devices; a second call
+    with the same arguments changes nothing. Raises `LoadError` where `gpu` is wanted and TensorFlow sees none, where
+    the share has no room, or where TensorFlow has already started otherwise.
     """
     if wanted not in WANTED:
         raise LoadError(f"device '{wanted}' is unknown; expected one of {', '.join(WANTED)}")
     tf.config.experimental.enable_tensor_float_32_execution(tf32)
     gpus = tf.config.list_physical_devices("GPU") if wanted != "cpu" else []
     if gpus:
-        return _use_gpu(gpus[0], gpu_memory_mb, tf32)
+        return _use_gpu(gpus[0], gpu_memory.cap_mb(gpu_memory_mb, share, gpu_memory.card_mb), tf32)
     if wanted == "gpu":
         raise LoadError(no_gpu_text())
     if wanted == "auto":

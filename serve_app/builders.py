@@ -11,13 +11,14 @@ from typing import Any
 import ray
 from ray.serve import Application
 
+from deployments import fetching
 from deployments.loading import Source
 from deployments.planning.options import PlanOptions
 from deployments.replica import ReplicaOptions
 from serve_app import launcher
 from serve_app.config import KNOBS, GatewayArgs, ModelArgs
 from serve_app.limits import DoorOptions, Limits
-from serve_app.serve_config import check_source
+from serve_app.sources import check_source
 
 log = logging.getLogger("ray.serve")
 
@@ -26,8 +27,7 @@ def model_app(args: dict[str, Any]) -> Application:
     """Build one model's application; raises `ConfigError` naming the key that is wrong."""
     with launcher.ends_serve_run():
         model = ModelArgs.parse(args)
-        check_source(model, "args")
-        return _bind_model(model)
+        return _bind_model(model, check_source(model, "args"))
 
 
 def gateway_app(args: dict[str, Any]) -> Application:
@@ -39,7 +39,7 @@ def gateway_app(args: dict[str, Any]) -> Application:
         return gateway.bind(GatewayArgs.parse(args))
 
 
-def _bind_model(model: ModelArgs) -> Application:
+def _bind_model(model: ModelArgs, revision: str | None) -> Application:
     from serve_app.ingress import KerasReplica
 
     replica: Any = KerasReplica  # a Deployment since the decorator, which has no types
@@ -47,11 +47,14 @@ def _bind_model(model: ModelArgs) -> Application:
         ray_actor_options={"num_gpus": _gpus(model), "num_cpus": 1},
         user_config={knob: getattr(model, knob) for knob in sorted(KNOBS)},
     )
-    return deployment.bind(replica_options(model), door_options(model))
+    return deployment.bind(replica_options(model, revision), door_options(model))
 
 
-def replica_options(model: ModelArgs) -> ReplicaOptions:
-    """Return what a replica is made of; the knobs stay out, so that changing one keeps the replicas."""
+def replica_options(model: ModelArgs, revision: str | None = None) -> ReplicaOptions:
+    """Return what a replica is made of; the knobs stay out, so that changing one keeps the replicas.
+
+    `revision` is what a remote source is now: replicas that start later take nothing else.
+    """
     return ReplicaOptions(
         name=model.name,
         version=model.version,
@@ -61,6 +64,10 @@ def replica_options(model: ModelArgs) -> ReplicaOptions:
             custom_objects=model.custom_objects,
             safe_mode=model.safe_mode,
             signature_name=model.signature_name,
+            sha256=model.source_sha256,
+            revision=revision or None,
+            options=model.source_options,
+            cache_dir=model.source_cache,
         ),
         plan=PlanOptions(
             allowed_batch_sizes=model.batch_sizes,
@@ -97,5 +104,7 @@ def _gpus(model: ModelArgs) -> int:
 
 def resolve(source: str) -> str:
     """Return a local source as an absolute path, since replicas may start elsewhere; other sources unchanged."""
+    if fetching.is_remote(source):
+        return source
     path = Path(source).expanduser()
     return str(path.resolve()) if path.exists() else source

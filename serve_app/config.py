@@ -55,6 +55,9 @@ class ModelArgs(Args):
     source: str
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "1"
     source_args: dict[str, Any] = {}
+    source_sha256: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")] | None = None
+    source_options: dict[str, Any] = {}
+    source_cache: str = "~/.cache/keras-solo/sources"
     custom_objects: str | None = None
     safe_mode: bool = True
     signature_name: str = "serving_default"
@@ -120,6 +123,13 @@ class ModelArgs(Args):
                 f"allowed_batch_sizes: expected its last to equal max_batch_size ({self.max_batch_size}), "
                 f"got {self.allowed_batch_sizes[-1]}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _memory(self) -> ModelArgs:
+        """Refuse a cap on the memory of a GPU that is not to be used."""
+        if self.device == "cpu" and self.gpu_memory_mb is not None:
+            raise ValueError("gpu_memory_mb: expected none with device cpu")
         return self
 
     @property

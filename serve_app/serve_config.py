@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +11,9 @@ import yaml
 
 from deployments.errors import ConfigError
 from serve_app.config import GatewayArgs, ModelArgs
+from serve_app.sources import check_source
+
+__all__ = ["ServeConfig", "check", "check_route", "check_source", "read"]
 
 MODEL_APP = "serve_app:model_app"
 GATEWAY_APP = "serve_app:gateway_app"
@@ -66,34 +66,6 @@ def check_route(name: str, prefix: str, where: str) -> None:
         raise ConfigError(f"{where}: expected '{expected}' (or '/' where this is the only application), got '{prefix}'")
 
 
-def check_source(args: ModelArgs, where: str) -> None:
-    """Raise `ConfigError` unless `source` can be what it claims, as far as that shows without TensorFlow."""
-    source = args.source
-    path = Path(source).expanduser()
-    if path.suffix == ".keras":
-        _expect(path.is_file(), f"{where}.source: expected a .keras file, found none at '{source}'")
-        _expect(
-            _is_keras_archive(path),
-            f"{where}.source: expected a Keras 3 archive (a zip with config.json), '{source}' is not one",
-        )
-    elif path.suffix in {".h5", ".hdf5"}:
-        _expect(path.is_file(), f"{where}.source: expected an HDF5 file, found none at '{source}'")
-        with path.open("rb") as file:
-            _expect(file.read(8) == b"\x89HDF\r\n\x1a\n", f"{where}.source: '{source}' is not an HDF5 file")
-    elif path.is_dir():
-        is_saved_model = (path / "saved_model.pb").is_file() or (path / "saved_model.pbtxt").is_file()
-        _expect(is_saved_model, f"{where}.source: expected a SavedModel folder (with saved_model.pb), got '{source}'")
-    elif ":" in source and "/" not in source:
-        _check_module(source.partition(":")[0], f"{where}.source")
-    else:
-        raise ConfigError(
-            f"{where}.source: expected a .keras, .h5 or .hdf5 file, a SavedModel folder or "
-            f"module:function, found nothing at '{source}'"
-        )
-    if args.custom_objects is not None:
-        _check_module(args.custom_objects, f"{where}.custom_objects")
-
-
 def _load(path: Path) -> Mapping[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -130,27 +102,3 @@ def _check_schema(raw: Mapping[str, Any]) -> None:
         raise ConfigError("; ".join(lines)) from None
     except ValueError as error:
         raise ConfigError(str(error)) from None
-
-
-def _is_keras_archive(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return "config.json" in archive.namelist()
-    except (zipfile.BadZipFile, OSError):
-        return False
-
-
-def _check_module(module: str, where: str) -> None:
-    """Raise unless the top-level package of `module` can be found where Python looks, the current folder included."""
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = importlib.util.find_spec(module.partition(".")[0]) is not None
-    except (ImportError, ValueError):
-        found = False
-    _expect(found, f"{where}: no module named '{module}' can be imported")
-
-
-def _expect(condition: bool, text: str) -> None:
-    if not condition:
-        raise ConfigError(text)

@@ -18,7 +18,7 @@ class Source:
     """A model's address and the switches of its loading."""
 
     uri: str
-    """A path to a `.keras`, `.h5` or `.hdf5` file or a SavedModel folder, or `module:function`."""
+    """A path or URI of a `.keras`, `.h5` or `.hdf5` file or a SavedModel folder, or `module:function`."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of a `module:function` factory."""
     custom_objects: str | None = None
@@ -27,3 +27,11 @@ class Source:
     """Whether to refuse models that carry code of their own (Lambda layers)."""
     signature_name: str = "serving_default"
     """Which signature of a SavedModel to serve."""
+    sha256: str | None = None
+    """What the file (or folder) must hash to; None takes what comes."""
+    revision: str | None = None
+    """What the server of a remote source said of it when this version was deployed; replicas take nothing else."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """fsspec's options for a remote source, e.g. `endpoint_url`."""
+    cache_dir: str | None = None
+    """Where this node keeps remote sources; None: `~/.cache/keras-solo/sources`."""
