@@ -24,6 +24,7 @@ from deployments.coalescing import CoalesceOptions, SwitchingCoalescer, make_coa
 from deployments.errors import ConfigError, LoadError, PredictionFailed, cause_of
 from deployments.events import event
 from deployments.execution import Answer
+from deployments.fetching import shown
 from deployments.servable import Servable
 from deployments.statistics import Stages
 from deployments.tensors import Array
@@ -109,7 +110,7 @@ def make_servable(options: ReplicaOptions) -> Servable:
     """Load, plan and warm the model; raises `LoadError` with what to do about it."""
     started_s = time.monotonic()
     about: dict[str, Any] = {"model": options.name, "version": options.version}
-    event("model_loading", f"model '{options.name}' version {options.version}: loading {options.source.uri}", **about)
+    event("model_loading", f"model '{options.name}' version {options.version}: loading {shown(options.source.uri)}", **about)
     tell = _teller(options.name)
     tell(None, "importing TensorFlow")
     kind = _device_kind(options)
@@ -121,11 +122,12 @@ def make_servable(options: ReplicaOptions) -> Servable:
     from deployments.plan import make_plan
     from deployments.planning import ledger
 
-    chosen = device.select(kind, gpu_memory_mb=options.gpu_memory_mb, tf32=options.tf32)
-    tell(None, f"loading {options.source.uri}")
-    model = loading.load(options.source, options.precision)
+    chosen = device.select(kind, gpu_memory_mb=options.gpu_memory_mb, tf32=options.tf32, share=_gpu_share())
+    source = loading.localize(options.source, lambda step: tell(None, step))
+    tell(None, f"loading {shown(options.source.uri)}")
+    model = loading.load(source, options.precision)
     # Lower precisions are held against the same model in float32, so that the plan shows what they cost.
-    exact = loading.load(options.source) if options.precision != "float32" else None
+    exact = loading.load(source) if options.precision != "float32" else None
     plan = make_plan(model, _plan_options(options, chosen, tell), exact)
     tell(1.0, "warm")
     event("plan", f"model '{options.name}': {plan.summary()}", **about, **_choice(plan.report()))
@@ -137,7 +139,7 @@ def make_servable(options: ReplicaOptions) -> Servable:
         coalescer=coalescer,
         max_batch_size=plan.batch_sizes[-1],
         labels=options.labels,
-        description={"device": chosen.description, "source": options.source.uri, "fingerprint": model.fingerprint},
+        description=_description(options, chosen, source.sha256, model.fingerprint),
         nonfinite=options.nonfinite,
         plan_report=plan.report,
         lengths=plan.lengths,
@@ -150,6 +152,14 @@ def make_servable(options: ReplicaOptions) -> Servable:
     ready = f"model '{options.name}' version {options.version}: ready in {servable.startup_s:.1f} s"
     event("model_ready", ready, **about, seconds=round(servable.startup_s, 2))
     return servable
+
+
+def _description(options: ReplicaOptions, chosen: Device, sha256: str | None, fingerprint: str) -> dict[str, str]:
+    """Return what `GET …/config` tells: equal checksums on all replicas of a version mean equal bytes."""
+    facts = {"device": chosen.description, "source": shown(options.source.uri), "fingerprint": fingerprint}
+    if chosen.memory_limit_mb is not None:
+        facts["gpu_memory_mb"] = str(chosen.memory_limit_mb)
+    return facts if sha256 is None else {**facts, "sha256": sha256}
 
 
 def _choice(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,6 +198,12 @@ def _device_kind(options: ReplicaOptions) -> Literal["gpu", "cpu"]:
     if options.device != "auto":
         return options.device
     return "gpu" if reserved else "cpu"
+
+
+def _gpu_share() -> float:
+    """Return the part of a GPU that Ray reserved for this replica, 1 for a whole one."""
+    reserved = ray.get_runtime_context().get_assigned_resources().get("GPU", 0)
+    return float(reserved) if 0 < reserved < 1 else 1.0
 
 
 def _prepare_environment(kind: str) -> None:
