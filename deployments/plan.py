@@ -19,7 +19,7 @@ from deployments.planning.findings import Findings, find
 from deployments.planning.options import PlanOptions
 from deployments.planning.steps import by_count, closed, steps
 from deployments.planning.subject import Subject
-from deployments.tensors import Arrays, Signature
+from deployments.tensors import Arrays, Rows, Signature
 
 __all__ = ["Plan", "PlanOptions", "make_plan"]
 
@@ -68,6 +68,12 @@ class Plan:
     def traces_after_ready(self) -> int:
         """How often the model was traced since the plan was made; anything but 0 is a defect."""
         return self.subject.traces - self._traces_when_ready
+
+    @property
+    def sample(self) -> Rows:
+        """Rows that the model answers, as planning found: `[batch, ...]` of the smallest bucket."""
+        names = [spec.name for spec in self.subject.signature.inputs]
+        return self.subject.signature.check(dict(zip(names, self.subject.sample, strict=True)))
 
     def _worst(self, values: Mapping[Bucket, float]) -> dict[int, float]:
         return {

@@ -21,10 +21,11 @@ from ray.experimental import internal_kv
 
 from deployments import plan_cache
 from deployments.coalescing import CoalesceOptions, SwitchingCoalescer, make_coalescer
-from deployments.errors import ConfigError, LoadError, PredictionFailed, cause_of
+from deployments.errors import ConfigError, LoadError, cause_of
 from deployments.events import event
 from deployments.execution import Answer
 from deployments.fetching import shown
+from deployments.health import Health
 from deployments.servable import Servable
 from deployments.statistics import Stages
 from deployments.tensors import Array
@@ -62,7 +63,7 @@ class ModelReplica:
 
     def __init__(self, options: ReplicaOptions) -> None:
         self.options = options
-        self.servable = make_servable(options)
+        self.servable, self.health = make_servable(options)
 
     @property
     def coalescer(self) -> SwitchingCoalescer:
@@ -91,10 +92,7 @@ class ModelReplica:
 
     async def check_health(self) -> None:
         """Raise where Serve should replace this replica: its device fails every call, or hangs in one."""
-        if not self.coalescer.healthy:
-            raise PredictionFailed(f"the last {self.coalescer.consecutive_failures} predictions failed")
-        if self.coalescer.stuck_s > self.options.hang_timeout_s:
-            raise PredictionFailed(f"a prediction has been running for {self.coalescer.stuck_s:.0f} s")
+        await self.health.check()
 
 
 def coalesce_options(knobs: Mapping[str, Any], max_batch_size: int) -> CoalesceOptions:
@@ -106,7 +104,7 @@ def coalesce_options(knobs: Mapping[str, Any], max_batch_size: int) -> CoalesceO
     return CoalesceOptions(max_batch_size=max_batch_size, **named)
 
 
-def make_servable(options: ReplicaOptions) -> Servable:
+def make_servable(options: ReplicaOptions) -> tuple[Servable, Health]:
     """Load, plan and warm the model; raises `LoadError` with what to do about it."""
     started_s = time.monotonic()
     about: dict[str, Any] = {"model": options.name, "version": options.version}
@@ -132,6 +130,7 @@ def make_servable(options: ReplicaOptions) -> Servable:
     tell(1.0, "warm")
     event("plan", f"model '{options.name}': {plan.summary()}", **about, **_choice(plan.report()))
     coalescer = make_coalescer(plan, CoalesceOptions(max_batch_size=plan.batch_sizes[-1]), serve.batch)
+    health = Health(options.name, coalescer, plan.sample, options.hang_timeout_s)
     servable = Servable(
         name=options.name,
         version=options.version,
@@ -143,7 +142,7 @@ def make_servable(options: ReplicaOptions) -> Servable:
         nonfinite=options.nonfinite,
         plan_report=plan.report,
         lengths=plan.lengths,
-        is_ready=lambda: coalescer.healthy,
+        is_ready=lambda: health.is_well,
         replica=serve.get_replica_context().replica_id.unique_id,
         startup_s=time.monotonic() - started_s,
         traces_after_ready=lambda: plan.traces_after_ready,
@@ -151,7 +150,7 @@ def make_servable(options: ReplicaOptions) -> Servable:
     )
     ready = f"model '{options.name}' version {options.version}: ready in {servable.startup_s:.1f} s"
     event("model_ready", ready, **about, seconds=round(servable.startup_s, 2))
-    return servable
+    return servable, health
 
 
 def _description(options: ReplicaOptions, chosen: Device, sha256: str | None, fingerprint: str) -> dict[str, str]:

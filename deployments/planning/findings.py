@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from deployments import plan_cache
 from deployments.candidates import all_candidates
 from deployments.model import LoadedModel
+from deployments.plan_cache import StoredPlan
 from deployments.planning.attempts import Attempts
 from deployments.planning.baseline import predict_p50_s
 from deployments.planning.buckets import Bucket
@@ -16,7 +17,7 @@ from deployments.planning.crashes import CrashLog
 from deployments.planning.identity import identity
 from deployments.planning.options import PlanOptions
 from deployments.planning.reference import Reference
-from deployments.planning.remembering import remembered, restored
+from deployments.planning.remembering import merged, remembered, restored, unfinished
 from deployments.planning.search import Search
 from deployments.planning.selection import choose
 from deployments.planning.subject import Subject
@@ -37,34 +38,36 @@ class Findings:
 def find(
     subject: Subject, options: PlanOptions, wanted: tuple[Bucket, ...], exact: LoadedModel | None = None
 ) -> Findings:
-    """Return the findings for `wanted`; every chosen runner is verified and warm, the others are closed."""
+    """Return the findings for `wanted`; every chosen runner is verified and warm, the others are closed.
+
+    A kept plan whose budget ran out is carried on: what it skipped is tried now, against what it had chosen.
+    """
     known_as = identity(subject.model, options)
     reference = Reference(subject, options, None if exact is None else exact.call)
     # Made first: a model that takes no sample, or whose rows influence each other, fails before anything is built.
-    reference.cases(wanted[0])
+    subject.sample = reference.cases(wanted[0])[0].inputs
     attempts = Attempts(subject, reference, CrashLog(options.cache_dir, plan_cache.key(known_as)))
-    kept = _kept(options, known_as, attempts, wanted)
-    if kept is not None:
-        return kept
-    found = _search(attempts, reference, options, wanted, subject)
+    stored = _stored(options, known_as, wanted)
+    left = () if stored is None else unfinished(stored)
+    chosen = None if stored is None or left else restored(stored, attempts, wanted)
+    if stored is not None and chosen is not None:
+        rows = {bucket: [dict(row) for row in rows] for bucket, rows in stored.candidates.items()}
+        return Findings(chosen, rows, stored.predict_p50_s, from_cache=True)
+    found = _search(attempts, reference, replace(options, only=left or options.only), wanted, subject)
+    if stored is not None and left:
+        found = replace(found, rows=merged(stored.candidates, found.rows))
     if options.cache_dir is not None and options.budget_s > 0:
-        stored = remembered(found.chosen, found.rows, found.predict_p50_s)
-        plan_cache.store(options.cache_dir, known_as, stored)
+        starts = stored.starts + 1 if stored is not None and left else 1
+        kept = remembered(found.chosen, found.rows, found.predict_p50_s, starts)
+        plan_cache.store(options.cache_dir, known_as, kept)
     return found
 
 
-def _kept(
-    options: PlanOptions, known_as: Mapping[str, Any], attempts: Attempts, wanted: tuple[Bucket, ...]
-) -> Findings | None:
+def _stored(options: PlanOptions, known_as: Mapping[str, Any], wanted: tuple[Bucket, ...]) -> StoredPlan | None:
     if options.cache_dir is None:
         return None
-    names = {candidate.name for candidate in all_candidates()}
-    stored = plan_cache.load(options.cache_dir, known_as, names)
-    chosen = None if stored is None else restored(stored, attempts, wanted)
-    if stored is None or chosen is None:
-        return None
-    rows = {bucket: [dict(row) for row in rows] for bucket, rows in stored.candidates.items()}
-    return Findings(chosen, rows, stored.predict_p50_s, from_cache=True)
+    stored = plan_cache.load(options.cache_dir, known_as, {candidate.name for candidate in all_candidates()})
+    return stored if stored is not None and stored.chosen.keys() == {bucket.key for bucket in wanted} else None
 
 
 def _search(

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from deployments.model import LoadedModel
-from deployments.tensors import STRING, Shape, Signature
+from deployments.tensors import STRING, Arrays, Shape, Signature
 
 T = TypeVar("T")
 
@@ -22,6 +22,8 @@ class Subject:
         self.traces = 0
         self._model: LoadedModel | None = model
         self._shared: dict[Hashable, Any] = {}
+        self.sample: Arrays = ()
+        """Inputs that the model takes, set by planning: `[batch, ...]` of the smallest bucket."""
         self.signature: Signature = model.signature
         self.weights_bytes = sum(variable_bytes(variable) for variable in model.variables)
 
