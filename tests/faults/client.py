@@ -19,6 +19,7 @@ HANG_S = 10.0
 PAUSE_S = 0.02
 """What a client waits after anything but an answer, so that an outage does not count a million refusals."""
 REFUSALS = (408, 503, 504)
+UNREACHABLE = "connection refused"
 
 Kind = Literal["answered", "refused", "lost"]
 Check = Callable[[dict[str, str], bytes], str | None]
@@ -33,6 +34,8 @@ class Target:
     request: bytes
     """The whole HTTP message."""
     check: Check
+    status: int = 200
+    """What a right answer has: a bad request's is another."""
 
     @staticmethod
     def post(port: int, path: str, body: bytes, check: Check, **headers: object) -> Target:
@@ -62,6 +65,8 @@ class Load:
     wanted: int
     """The load ends after this many requests at the earliest."""
     hang_s: float = HANG_S
+    ends_when_refused: bool = False
+    """Whether a client ends where it cannot connect, which counts as refused: for a server that is to end."""
     sent: list[Sent] = field(default_factory=list)
     _stopping: bool = False
 
@@ -84,17 +89,24 @@ class Load:
         connection = Connection(self.target)
         while not (self._stopping and len(self.sent) >= self.wanted):
             sent_s = self.now_s
-            try:
-                kind, detail = await asyncio.wait_for(connection.ask(), self.hang_s)
-            except asyncio.TimeoutError:
-                kind, detail = "lost", f"no answer in {self.hang_s:.0f} s"
-            except (OSError, asyncio.IncompleteReadError, ValueError) as error:
-                kind, detail = "lost", type(error).__name__
+            kind, detail = await self._fate(connection)
             self.sent.append(Sent(sent_s, self.now_s, kind, detail))
+            if detail == UNREACHABLE and self.ends_when_refused:
+                return
             if kind != "answered":
                 connection.close()
                 await asyncio.sleep(PAUSE_S)
         connection.close()
+
+    async def _fate(self, connection: Connection) -> tuple[Kind, str]:
+        try:
+            return await asyncio.wait_for(connection.ask(), self.hang_s)
+        except asyncio.TimeoutError:
+            return "lost", f"no answer in {self.hang_s:.0f} s"
+        except ConnectionRefusedError:
+            return "refused" if self.ends_when_refused else "lost", UNREACHABLE
+        except (OSError, asyncio.IncompleteReadError, ValueError) as error:
+            return "lost", type(error).__name__
 
 
 class Connection:
@@ -116,7 +128,7 @@ class Connection:
         status, headers, body = await self._answer(self._reader)
         if headers.get("connection", "").lower() == "close":
             self.close()
-        if status == 200:
+        if status == self._target.status:
             wrong = self._target.check(headers, body)
             return ("answered", "") if wrong is None else ("lost", wrong)
         if status in REFUSALS and is_protocol_form(headers, body):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -26,19 +28,32 @@ class Scaled(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("faults")
 class Switched(keras.layers.Layer):
-    """Passes its input on while the file `state` says `well`; fails for `fail`, spins for `hang`."""
+    """Adds the number in the file `state` to its input: fails where it is none, spins while it is `hang`."""
 
     def __init__(self, state: str = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.state = state
 
     def call(self, x: Any) -> Any:
-        def says(word: str) -> Any:
-            return tf.equal(tf.io.read_file(self.state), word)
+        # The name depends on the input, or the file would be read once, when the graph is folded.
+        nothing = tf.strings.substr(tf.strings.as_string(tf.reshape(x, [-1])[0]), 0, 0)
 
-        still = tf.while_loop(lambda _: says("hang"), lambda i: (i + 1,), (tf.constant(0),))
-        with tf.control_dependencies([*still, tf.debugging.Assert(tf.logical_not(says("fail")), ["told to fail"])]):
-            return tf.identity(x)
+        def said() -> Any:
+            return tf.io.read_file(tf.strings.join([self.state, nothing]))
+
+        (word,) = tf.while_loop(lambda word: tf.equal(word, "hang"), lambda _: (said(),), (said(),))
+        return x + tf.strings.to_number(word)
+
+    def compute_output_spec(self, x: Any) -> Any:
+        return keras.KerasTensor(x.shape, x.dtype)
+
+
+@keras.saving.register_keras_serializable("faults")
+class Picky(keras.layers.Layer):
+    """Passes its input on; a run with a negative value in it fails, whatever is left out of its graph."""
+
+    def call(self, x: Any) -> Any:
+        return x + tf.strings.to_number(tf.where(tf.reduce_any(x < 0), "a negative value", "0"))
 
     def compute_output_spec(self, x: Any) -> Any:
         return keras.KerasTensor(x.shape, x.dtype)
@@ -56,7 +71,15 @@ def picture(scale: float = 1.0) -> keras.Model:
     return keras.Model(x, Scaled(scale, name="y")(x))
 
 
-def switched(state: str) -> keras.Model:
-    """`[batch, 16]` float32 to itself, as long as the file `state` says so."""
+def switched(folder: str) -> keras.Model:
+    """`[batch, 16]` float32 to itself, while the file named like this process's id in `folder` says `0`."""
+    state = Path(folder, str(os.getpid()))
+    state.write_text("0")
     x = keras.Input((16,), name="x")
-    return keras.Model(x, Switched(state, name="y")(x))
+    return keras.Model(x, Switched(str(state), name="y")(x))
+
+
+def picky() -> keras.Model:
+    """`[batch, 16]` float32 to itself; fails for negative values."""
+    x = keras.Input((16,), name="x")
+    return keras.Model(x, Picky(name="y")(x))

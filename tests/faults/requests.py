@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 
-from tests.faults.client import Target
+from tests.faults.client import Target, is_protocol_form
 
 BINARY = "application/octet-stream"
 
@@ -23,6 +24,18 @@ def numbers(port: int, name: str = "numbers") -> Target:
         return wrong(answer["model_version"], values, row)
 
     return Target.post(port, f"/v2/models/{name}/infer", body, check, Content_Type="application/json")
+
+
+def negative(port: int, name: str) -> Target:
+    """Return a JSON request that `picky` fails on, and says so: a right answer is that error."""
+    tensor = {"name": "x", "shape": [1, 16], "datatype": "FP32", "data": [-1.0] * 16}
+
+    def check(headers: dict[str, str], body: bytes) -> str | None:
+        return None if is_protocol_form(headers, body) and b"failed on this input" in body else body[:80].decode()
+
+    body = json.dumps({"inputs": [tensor]}).encode()
+    target = Target.post(port, f"/v2/models/{name}/infer", body, check, Content_Type="application/json")
+    return dataclasses.replace(target, status=500)
 
 
 def picture(port: int, name: str = "picture") -> Target:
