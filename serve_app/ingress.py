@@ -11,6 +11,7 @@ from ray.serve import metrics as instruments
 from deployments.events import event
 from deployments.replica import ModelReplica, ReplicaOptions
 from serve_app import environment, tracing
+from serve_app.autoscaling import LoadMeter
 from serve_app.grpc.methods import ModelGrpcMethods
 from serve_app.limits import DoorOptions
 from serve_app.metrics import Publisher
@@ -38,6 +39,7 @@ class KerasReplica(ModelGrpcMethods, ModelReplica):
         super().__init__(options)
         self.door = door
         Publisher(self.servable, instruments).start()
+        self.meter = LoadMeter(self.servable, lambda: self.coalescer.options)
         if lacking := environment.missing():
             names = ", ".join(lacking)
             event(
@@ -52,6 +54,10 @@ class KerasReplica(ModelGrpcMethods, ModelReplica):
         """Return the routes of this model; Serve calls this after `__init__`."""
         self.servable.trace = tracing.recorder()
         return ModelRoutes(self.servable, self.door.limits, self.door.preprocess)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Return this replica's load; Serve asks where the deployment has an `autoscaling_config`."""
+        return self.meter.read()
 
     def describe(self) -> dict[str, Any]:
         """Return what a Python handle needs to check a call before it sends it."""
