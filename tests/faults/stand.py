@@ -137,3 +137,21 @@ def until(holds: Callable[[], Any], limit_s: float = 120.0, every_s: float = 0.2
                 return found
         time.sleep(every_s)
     raise AssertionError(f"did not come true in {limit_s:.0f} s")
+
+
+def closed_loop(load: Load, seconds: float) -> Load:
+    """Run `load` for so long and return it."""
+
+    async def run() -> None:
+        running = asyncio.ensure_future(load.run())
+        await asyncio.sleep(seconds)
+        load.stop()
+        await asyncio.wait_for(running, LIMIT_S)
+
+    asyncio.run(run())
+    return load
+
+
+def answers_per_s(load: Load) -> float:
+    """Return the rate of answers over a whole load."""
+    return sum(sent.kind == "answered" for sent in load.sent) / max(sent.ended_s for sent in load.sent)
