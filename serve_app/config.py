@@ -149,3 +149,15 @@ class GatewayArgs(Args):
     """The gateway's arguments."""
 
     max_body_mb: Annotated[float, Field(gt=0)] = 64.0
+    traffic: dict[str, dict[str, Annotated[float, Field(ge=0)]]] = {}
+
+    @field_validator("traffic", mode="before")
+    @classmethod
+    def _traffic(cls, traffic: object) -> object:
+        """Take versions that YAML reads as numbers, and refuse weights that leave nothing to choose."""
+        if not isinstance(traffic, dict) or not all(isinstance(weights, dict) for weights in traffic.values()):
+            raise ValueError("expected model: {version: weight}")
+        for name, weights in traffic.items():
+            if not any(isinstance(weight, int | float) and weight > 0 for weight in weights.values()):
+                raise ValueError(f"expected a weight above 0 for '{name}'")
+        return {name: {str(version): part for version, part in weights.items()} for name, weights in traffic.items()}
