@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,14 +17,21 @@ Case = Callable[[int | None], dict[str, Any]]
 
 
 def main(fault: str, cases: Mapping[str, Case]) -> None:
-    """Run the cases of one fault, all or the one named by `--case`; print each and keep it in `RESULTS`."""
+    """Run the cases of one fault, all or the one named by `--case`; print each and keep it in `RESULTS`.
+
+    Ends with an error where a case could not be carried through: that is no figure.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m tests.faults.{fault}")
     parser.add_argument("--requests", type=int, help="how many at least; a tenth of them are too few for a figure")
     parser.add_argument("--case", choices=list(cases), help="all, if not given")
     args = parser.parse_args()
+    failed = False
     for name, case in cases.items():
         if args.case in (None, name):
-            keep(f"{fault}: {name}", case(args.requests))
+            result = case(args.requests)
+            keep(f"{fault}: {name}", result)
+            failed = failed or "error" in result
+    sys.exit(failed)
 
 
 def keep(name: str, result: Mapping[str, Any]) -> None:

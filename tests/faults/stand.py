@@ -105,6 +105,8 @@ def under(load: Load, deed: Callable[[], Any], after_s: float = 0.0) -> dict[str
             done["deed_s"] = round(load.now_s, 2)
             done["deed"] = await asyncio.to_thread(deed)
             await asyncio.sleep(after_s)
+        except Exception as error:  # what the clients saw until then is worth more than a stack
+            done["deed"] = {"error": f"{type(error).__name__}: {error}"}
         finally:
             load.stop()
             await asyncio.wait_for(running, LIMIT_S)
