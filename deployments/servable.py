@@ -65,6 +65,12 @@ class Servable:
         """Rows that wait for the device."""
         return int(getattr(self.coalescer, "waiting", 0))
 
+    def check_room(self) -> None:
+        """Raise `Overloaded` where one more row would be refused anyway: cheaper than to read and decode it first."""
+        check = getattr(self.coalescer, "check_room", None)
+        if check is not None:
+            check()
+
     async def predict(self, inputs: Mapping[str, Array], deadline_s: float | None = None) -> Answer:
         """Check `inputs` (name to `[batch, ...]` array) and return their answer.
 

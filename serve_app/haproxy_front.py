@@ -9,6 +9,8 @@ Serve routes gRPC by the metadata `application` alone, and HTTP by path prefix a
 - Where HAProxy answers by itself (no replica left, a connection lost for good) it does so in the protocol's error form.
 - While the front door is on loopback, so are HAProxy's side doors, which Serve opens to all addresses; its control
   socket is its owner's alone; and a client has `HEADERS_S` to send a request's head.
+- A replica gets `IN_FLIGHT` requests at a time and `QUEUED` more wait for it; what comes beyond that is refused here,
+  before it costs the replica anything. And a replica that is merely busy is not taken for dead (`CHECK_S`).
 - No line to a syslog that nobody keeps: a packet a request, unless a log target was chosen.
 
 Serve starts HAProxy by `RAY_SERVE_HAPROXY_BINARY_PATH`. `write_launcher` makes a program for it that runs this file:
@@ -41,10 +43,20 @@ NAME_BYTES = 160
 
 HEADERS_S = 30
 """How long a client may take to send a request's head; Serve sets no bound but an hour of silence."""
+IN_FLIGHT = 256
+"""Requests that one replica works on at once: about 0.2 s of work for its HTTP side, and a quarter of it per batch."""
+QUEUED = 256
+"""Requests per application that wait at the front door for a replica; the next is refused at once."""
+CHECK_S = 5
+"""How long a replica may take to answer HAProxy's health check. Serve's 250 ms mark a replica down that has more to do
+than it can, and its requests then take the fallback proxy: a second Python hop, and the end of all throughput."""
 UNAVAILABLE = b'{"error":"no replica of this model can answer now; try again"}'
+OVERLOADED = '{\\"error\\":\\"this model has more requests than it can answer; try again\\"}'
 NOT_FOUND = '{\\"error\\":\\"no application has this path\\"}'
 
 _ROUTE = re.compile(r"^    acl is_http-(\S+) path (/\S*)$", re.MULTILINE)
+_HTTP_BACKEND = re.compile(r"^backend http-\S+\n(?:[ \t].*\n|\n)*", re.MULTILINE)
+_REPLICA = re.compile(r"^    server \S+ \S+ check\b(?!.* (?:backup|maxconn)\b)", re.MULTILINE)
 _HTTP_PLACE = re.compile(r"^frontend http_frontend\n    bind .*\n", re.MULTILINE)
 _GRPC_PLACE = re.compile(r"^frontend grpc_frontend\n(?:.*\n)*?    mode http\n", re.MULTILINE)
 _GRPC_CHOICE = re.compile(r"^    default_backend ", re.MULTILINE)
@@ -85,6 +97,20 @@ def tighten(config: str, unavailable: Path) -> str:
     if "    log 127.0.0.1:514 local0 info\n" in config and "format rfc5424" not in config:
         config = config.replace("    log 127.0.0.1:514 local0 info\n", "", 1).replace("    log global\n", "")
     return config
+
+
+def shed(config: str) -> str:
+    """Return the configuration with bounds on what a replica has to do at once, so that overload stays outside."""
+    if "timeout check" not in config:
+        config = config.replace("\ndefaults\n", f"\ndefaults\n    timeout check {CHECK_S}s\n", 1)
+    return _HTTP_BACKEND.sub(_bounded, config)
+
+
+def _bounded(backend: re.Match[str]) -> str:
+    refuse = f'    http-request return status 503 content-type application/json hdr retry-after 1 string "{OVERLOADED}"'
+    head, _, rest = backend[0].partition("\n")
+    rest = _REPLICA.sub(rf"\g<0> maxconn {IN_FLIGHT}", rest)
+    return f"{head}\n{refuse} if {{ queue ge {QUEUED} }}\n{rest}"
 
 
 def _not_found(found: re.Match[str]) -> str:
@@ -154,7 +180,7 @@ def _improve(program: str, path: Path) -> None:
     try:
         unavailable.write_bytes(unavailable_answer())
         config = add_rules(path.read_text(encoding="utf-8"))
-        improved.write_text(tighten(config, unavailable), encoding="utf-8")
+        improved.write_text(shed(tighten(config, unavailable)), encoding="utf-8")
         checked = subprocess.run([program, "-c", "-f", str(improved)], capture_output=True, timeout=10, check=False)
         if checked.returncode == 0:
             improved.replace(path)

@@ -60,6 +60,7 @@ class Inference:
         """Return the response to one request; every failure is counted here and raised on."""
         started_ns = time.monotonic_ns()
         try:
+            self.servable.check_room()
             body = await bodies.read_body(receive, headers, self.limits.max_body_bytes)
             if b"content-encoding" in headers:
                 body = await bodies.inflate_body(body, headers[b"content-encoding"], self.limits.max_body_bytes)

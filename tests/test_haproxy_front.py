@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -262,3 +263,56 @@ def test_what_reaches_no_replica_is_answered_in_the_protocols_form(tmp_path):
             assert list(json.load(answer)) == ["error"]
             connection.close()
         process.kill()
+
+
+def test_what_a_replica_cannot_take_is_refused_at_once(tmp_path):
+    """A replica that answers nothing gets so many requests, so many more wait, and the next knows within a moment."""
+
+    async def crowd() -> tuple[int, list[bytes]]:
+        held: list[asyncio.StreamWriter] = []
+        released = asyncio.Event()
+
+        async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked = await reader.readuntil(b"\r\n\r\n")
+            if b"/healthz" not in asked:
+                held.append(writer)
+                await released.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
+            await writer.drain()
+            writer.close()
+
+        async def ask(port: int) -> bytes:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /v2/models/one HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            answer = await reader.read()
+            writer.close()
+            return answer
+
+        server = await asyncio.start_server(hold, "127.0.0.1", 0, backlog=1000)
+        path, http_port, _ = render(tmp_path, {"app-one": server.sockets[0].getsockname()[1]}, {}, with_grpc=False)
+        launcher = haproxy_front.write_launcher(tmp_path)
+        process = await asyncio.create_subprocess_exec(launcher, "-db", "-f", path, stderr=subprocess.DEVNULL)
+        try:
+            await asyncio.to_thread(_wait_for, http_port)
+            accepted = haproxy_front.IN_FLIGHT + haproxy_front.QUEUED
+            asked = [asyncio.create_task(ask(http_port)) for _ in range(accepted + 50)]
+            done, _ = await asyncio.wait(asked, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+            while len(done) < 50:
+                await asyncio.sleep(0.05)
+                done = {task for task in asked if task.done()}
+            in_flight = len(held)
+            released.set()
+            return in_flight, await asyncio.gather(*asked)
+        finally:
+            process.kill()
+            await process.wait()
+            server.close()
+
+    in_flight, answers = asyncio.run(asyncio.wait_for(crowd(), 60))
+    assert in_flight == haproxy_front.IN_FLIGHT
+    refused = [answer for answer in answers if answer.startswith(b"HTTP/1.1 503")]
+    assert len(refused) == 50
+    head, _, body = refused[0].partition(b"\r\n\r\n")
+    assert b"retry-after: 1" in head.lower()
+    assert list(json.loads(body)) == ["error"]
+    assert sum(answer.startswith(b"HTTP/1.1 200") for answer in answers) == len(answers) - 50

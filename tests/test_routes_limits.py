@@ -130,3 +130,26 @@ def test_a_refused_nonfinite_output_is_the_models_failure() -> None:
     )
     reply = call(routes(model), f"{MODEL}/infer", REQUEST)
     assert (reply.status, "'y'" in reply.error) == (500, True)
+
+
+def test_a_full_queue_refuses_before_the_body_is_read() -> None:
+    model = dense()
+
+    def full() -> None:
+        raise Overloaded("the queue is full", 2.5)
+
+    model.coalescer.check_room = full  # type: ignore[attr-defined]
+    sent: list[Any] = []
+
+    async def never() -> Any:
+        raise AssertionError("the body was read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-length", b"10")]
+    asyncio.run(
+        routes(model)({"type": "http", "method": "POST", "path": f"{MODEL}/infer", "headers": headers}, never, send)
+    )
+    assert (sent[0]["status"], dict(sent[0]["headers"])[b"retry-after"]) == (503, b"3")
+    assert model.statistics.fail_causes == {"overloaded": 1}
