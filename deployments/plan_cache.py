@@ -22,7 +22,7 @@ from typing import Any
 
 log = logging.getLogger("ray.serve")
 
-FORMAT = 1
+FORMAT = 2
 LARGEST_BYTES = 2**20
 """A plan takes a few KiB; a larger file is not one."""
 
@@ -39,6 +39,8 @@ class StoredPlan:
     candidates: Mapping[str, list[Row]]
     """Bucket to the published rows."""
     predict_p50_s: float | None
+    starts: int = 1
+    """How many starts have measured for it; more than one where the first ran out of its budget."""
 
 
 def store(folder: Path, identity: Identity, plan: StoredPlan) -> None:
@@ -49,6 +51,7 @@ def store(folder: Path, identity: Identity, plan: StoredPlan) -> None:
         "chosen": dict(plan.chosen),
         "candidates": dict(plan.candidates),
         "predict_p50_s": plan.predict_p50_s,
+        "starts": plan.starts,
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,16 +120,18 @@ def _parsed(document: Any, identity: Identity, names: Collection[str]) -> Stored
     if not isinstance(document, dict) or document.get("format") != FORMAT or document.get("identity") != dict(identity):
         return None
     chosen, candidates = document.get("chosen"), document.get("candidates")
-    predict_s = document.get("predict_p50_s")
+    predict_s, starts = document.get("predict_p50_s"), document.get("starts")
     if not (
         isinstance(chosen, dict) and isinstance(candidates, dict) and chosen and chosen.keys() == candidates.keys()
     ):
         return None
     if not (predict_s is None or _is_time(predict_s)) or not all(_are_rows(rows) for rows in candidates.values()):
         return None
+    if not isinstance(starts, int) or isinstance(starts, bool) or starts < 1:
+        return None
     if not all(_is_sound(name, names, candidates[bucket]) for bucket, name in chosen.items()):
         return None
-    return StoredPlan(chosen, candidates, predict_s)
+    return StoredPlan(chosen, candidates, predict_s, starts)
 
 
 def _are_rows(rows: Any) -> bool:

@@ -81,7 +81,7 @@ def test_foreign_content_is_ignored(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("part", "value"),
     [
-        ("format", 2),
+        ("format", 1),
         ("chosen", {"1": "session"}),
         ("chosen", {"1": "session", "2": "os.system"}),
         ("chosen", {"1": "session", "2": ["eager"]}),
@@ -95,6 +95,8 @@ def test_foreign_content_is_ignored(tmp_path: Path, content: bytes) -> None:
         ("candidates", {"1": [row()], "2": [{**row("eager"), "extra": 1}]}),
         ("candidates", {"1": [row()], "2": "eager"}),
         ("predict_p50_s", "fast"),
+        ("starts", 0),
+        ("starts", True),
     ],
     ids=str,
 )

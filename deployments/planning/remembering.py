@@ -10,22 +10,43 @@ from deployments.candidates import all_candidates
 from deployments.plan_cache import StoredPlan
 from deployments.planning.attempts import Attempts
 from deployments.planning.buckets import Bucket
+from deployments.planning.search import SPENT
 from deployments.planning.trials import Trial
+
+Rows = Mapping[str, list[dict[str, Any]]]
+
+STARTS = 3
+"""Starts that measure for one plan, while its budget runs out each time; then it is left at what it found."""
 
 log = logging.getLogger("ray.serve")
 
 
 def remembered(
-    chosen: Mapping[Bucket, Trial], rows: Mapping[str, list[dict[str, Any]]], predict_p50_s: float | None
+    chosen: Mapping[Bucket, Trial], rows: Rows, predict_p50_s: float | None, starts: int = 1
 ) -> StoredPlan:
     """Return a plan as its file holds it."""
-    return StoredPlan({bucket.key: trial.name for bucket, trial in chosen.items()}, rows, predict_p50_s)
+    return StoredPlan({bucket.key: trial.name for bucket, trial in chosen.items()}, rows, predict_p50_s, starts)
+
+
+def unfinished(stored: StoredPlan) -> tuple[str, ...]:
+    """Return what is to be tried once more: what the budget left out, and what was chosen instead; () if nothing."""
+    skipped = {row["name"] for rows in stored.candidates.values() for row in rows if row["status"] == SPENT}
+    if not skipped or stored.starts >= STARTS:
+        return ()
+    return tuple(sorted(skipped | set(stored.chosen.values())))
+
+
+def merged(earlier: Rows, newer: Rows) -> dict[str, list[dict[str, Any]]]:
+    """Return the newer rows of each bucket, followed by the earlier ones of what was not tried again."""
+    names = {bucket: {row["name"] for row in rows} for bucket, rows in newer.items()}
+    return {
+        bucket: [*rows, *(dict(row) for row in earlier[bucket] if row["name"] not in names[bucket])]
+        for bucket, rows in newer.items()
+    }
 
 
 def restored(stored: StoredPlan, attempts: Attempts, buckets: Sequence[Bucket]) -> dict[Bucket, Trial] | None:
     """Return the kept choice, built, verified and warm; None where any of it does not hold any more."""
-    if stored.chosen.keys() != {bucket.key for bucket in buckets}:
-        return None
     candidates = {candidate.name: candidate for candidate in all_candidates()}
     chosen: dict[Bucket, Trial] = {}
     for bucket in buckets:
