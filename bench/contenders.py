@@ -1,35 +1,30 @@
-"""Who is measured: how each server is started, where it answers, and what each load looks like to it."""
+"""Who is measured: how each server is started and where it answers. How they are installed: pinned requirements."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import psutil
 import yaml
-
-from bench.http_load import Request
-from serve_app.environment import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENTS = ROOT / ".bench"
-START_S = 240
-SHAPES = {"mlp": (16,), "digits": (28, 28, 1), "mobilenet": (224, 224, 3)}
-INPUTS = {"mlp": "x", "digits": "image", "mobilenet": "input_layer"}
-SOURCES = {
-    "mlp": {"source": "bench.peers.function:load", "source_args": {"name": "mlp"}},
-    "digits": {"source": "models/digits.keras"},
-    "mobilenet": {"source": "bench.peers.function:load", "source_args": {"name": "mobilenet"}},
+OURS = "keras-solo"
+MODELS = {
+    "mlp": {"source": "bench.peers.function:load", "source_args": {"name": "mlp"}, "max_batch_size": 16},
+    "digits": {"source": "models/digits.keras", "max_batch_size": 16},
+    # On two cores a batch of MobileNetV2 takes as long as its rows one by one: larger ones would only be planned.
+    "mobilenet": {"source": "bench.peers.function:load", "source_args": {"name": "mobilenet"}, "max_batch_size": 2},
+    "pixels": {"source": "bench.peers.function:load", "source_args": {"name": "pixels"}, "max_batch_size": 2},
 }
+"""Model to our arguments for it."""
+
+
+JSON = frozenset({"json"})
+TENSORS = frozenset({"json", "binary"})
+EVERYTHING = frozenset({"json", "binary", "png"})
 
 
 @dataclass(frozen=True)
@@ -44,70 +39,37 @@ class Contender:
     """What a JSON request looks like: `plain` `{"inputs": …}` or `v2`, the Open Inference Protocol."""
     environment: str = ""
     """Its environment's folder under `.bench`; empty for the project's own."""
-    takes_binary: bool = False
+    takes: frozenset[str] = JSON
+    """The forms of request that it answers."""
     path: str = "/predict"
     """Where it answers; `{model}` stands for the model's name."""
 
 
 V2 = "/v2/models/{model}/infer"
 CONTENDERS = (
-    Contender("keras-solo", "", protocol="v2", takes_binary=True, path=V2),
-    Contender("uvicorn + XLA", "bare_uvicorn", takes_binary=True),
+    Contender(OURS, "", protocol="v2", takes=EVERYTHING, path=V2),
+    Contender("uvicorn + XLA", "bare_uvicorn", takes=EVERYTHING),
     Contender("uvicorn + model.predict", "bare_uvicorn", "predict"),
     Contender("LitServe", "lit", environment="litserve"),
     Contender("BentoML", "bento", environment="bentoml"),
     Contender("MLServer", "ml_server", protocol="v2", environment="mlserver", path=V2),
-    Contender("PyTriton", "triton", protocol="v2", environment="pytriton", takes_binary=True, path=V2),
+    Contender("PyTriton", "triton", protocol="v2", environment="pytriton", takes=TENSORS, path=V2),
     Contender("Ray Serve tutorial + model.predict", "ray_tutorial", "predict"),
     Contender("Ray Serve tutorial + XLA", "ray_tutorial"),
-    Contender("limit: no-op under uvicorn", "bare_uvicorn", "noop"),
-    Contender("limit: no-op under Serve's direct ingress", "serve_noop", "noop"),
+    Contender("limit: no-op under uvicorn", "bare_uvicorn", "noop", takes=TENSORS),
+    Contender("limit: no-op under Serve's direct ingress", "serve_noop", "noop", takes=TENSORS),
+    Contender("limit: uvicorn reading the body", "bare_uvicorn", "read", takes=TENSORS),
 )
-READ = Contender("limit: uvicorn reading the body", "bare_uvicorn", "read", takes_binary=True)
+BY_NAME = {contender.name: contender for contender in CONTENDERS}
+SERVERS = ("LitServe", "BentoML", "MLServer", "PyTriton")
+"""The peers that are servers of models; the others are hand-written or limits."""
+IN_PROCESS = Contender("limit: in process", "in_process")
+"""No server: the functions themselves, timed without a network; its `way` is the candidate that our plan chose."""
 
 
-@contextlib.contextmanager
-def running(contender: Contender, model: str, log: Path) -> Iterator[str]:
-    """Run the server with `model` until it answers; yield its base URL; end all its processes."""
-    port = free_port()
-    command = _solo(model, port, log.parent) if not contender.module else _peer(contender, model, port)
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=subprocess.STDOUT)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait(process, request(contender, model, "json", url), log)
-        yield url
-    finally:
-        _end(process)
-
-
-def request(contender: Contender, model: str, form: str, url: str) -> Request:
-    """Return one seeded random row for `model` as this server takes it; `form` is json, binary or png."""
-    row = np.random.default_rng(7).random((1, *SHAPES[model]), np.float32)
-    url += contender.path.format(model=model)
-    if form == "png":
-        return Request(url, (ROOT / "examples/digits/seven.png").read_bytes(), {"Content-Type": "image/png"})
-    if contender.protocol == "v2":
-        return _v2(row, _input_name(contender, model), form, url)
-    if form == "binary":
-        return Request(url, row.tobytes(), {"Content-Type": "application/octet-stream"})
-    return Request(url, json.dumps({"inputs": row.tolist()}).encode(), {"Content-Type": "application/json"})
-
-
-def _input_name(contender: Contender, model: str) -> str:
-    return "x" if contender.module else INPUTS[model]
-
-
-def _v2(row: np.ndarray, name: str, form: str, url: str) -> Request:
-    tensor = {"name": name, "datatype": "FP32", "shape": list(row.shape)}
-    if form == "json":
-        body = json.dumps({"inputs": [{**tensor, "data": row.ravel().tolist()}]}).encode()
-        return Request(url, body, {"Content-Type": "application/json"})
-    tensor["parameters"] = {"binary_data_size": row.nbytes}
-    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
-    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
-    return Request(url, head + row.tobytes(), headers)
+def command(contender: Contender, model: str, port: int, folder: Path) -> list[str]:
+    """Return what starts the server; `folder` is for its files."""
+    return _peer(contender, model, port) if contender.module else _solo(model, port, folder)
 
 
 def _solo(model: str, port: int, folder: Path) -> list[str]:
@@ -119,7 +81,8 @@ def _solo(model: str, port: int, folder: Path) -> list[str]:
                 "name": model,
                 "import_path": "serve_app:model_app",
                 "route_prefix": f"/v2/models/{model}",
-                "args": {"name": model, **SOURCES[model], "max_batch_size": 16},
+                # No plan from an earlier run: one that was measured on a busy machine would stay.
+                "args": {"name": model, **MODELS[model], "plan_cache": None},
             },
             {"name": "gateway", "import_path": "serve_app:gateway_app", "route_prefix": "/", "args": {}},
         ],
@@ -146,30 +109,3 @@ def install(contender: Contender) -> None:
     subprocess.run([python, "-m", "venv", str(folder)], check=True)
     requirements = ROOT / "bench/peers/requirements" / f"{contender.environment}.txt"
     subprocess.run([str(folder / "bin/python"), "-m", "pip", "install", "-q", "-r", str(requirements)], check=True)
-
-
-def _wait(process: subprocess.Popen[bytes], wanted: Request, log: Path) -> None:
-    ends_s = time.monotonic() + START_S
-    while not _answers(wanted):
-        if process.poll() is not None or time.monotonic() > ends_s:
-            raise RuntimeError(f"the server did not start: {log.read_text()[-2000:]}")
-        time.sleep(0.3)
-
-
-def _answers(wanted: Request) -> bool:
-    try:
-        asked = urllib.request.Request(wanted.url, wanted.body, dict(wanted.headers))
-        with urllib.request.urlopen(asked, timeout=60) as answer:
-            return answer.status == 200
-    except OSError:
-        return False
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-    process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(30)
-    for left in [*family, *([psutil.Process(process.pid)] if process.poll() is None else [])]:
-        with contextlib.suppress(psutil.Error):
-            left.kill()

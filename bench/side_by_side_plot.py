@@ -13,7 +13,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    lone = [row for row in rows if row["clients"] == 1]
+    lone = [row for row in rows if row["load"] == "1 client" and row["p50_ms"]]
     panels = sorted({(row["model"], row["form"]) for row in lone})
     if not panels:
         return

@@ -5,11 +5,13 @@ python -m bench.peers.bare_uvicorn MODEL PORT compiled|predict|noop|read
 
 from __future__ import annotations
 
+import io
 import sys
 
 import numpy as np
 import orjson
 import uvicorn
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,7 +19,7 @@ from starlette.routing import Route
 
 
 def app(name: str, way: str) -> Starlette:
-    """Return the app; JSON `{"inputs": [[...]]}` or raw little-endian float32 in, the same form out."""
+    """Return the app; JSON `{"inputs": [[...]]}`, raw little-endian float32 (the same form out), or a PNG."""
     if way in {"noop", "read"}:
         return Starlette(routes=[Route("/predict", noop if way == "noop" else read, methods=["POST"])])
     from bench.peers import function
@@ -27,7 +29,11 @@ def app(name: str, way: str) -> Starlette:
 
     async def predict(request: Request) -> Response:
         body = await request.body()
-        if request.headers.get("content-type") == "application/octet-stream":
+        kind = request.headers.get("content-type")
+        if kind == "image/png":
+            picture = np.asarray(Image.open(io.BytesIO(body)).convert("L"), np.float32) / 255
+            return Response(orjson.dumps({"outputs": run(picture.reshape(-1, *row)).tolist()}))
+        if kind == "application/octet-stream":
             return Response(run(np.frombuffer(body, "<f4").reshape(-1, *row)).tobytes())
         inputs = np.asarray(orjson.loads(body)["inputs"], np.float32).reshape(-1, *row)
         answer = orjson.dumps({"outputs": run(inputs)}, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -43,7 +49,7 @@ async def noop(request: Request) -> Response:  # noqa: ARG001
 
 async def read(request: Request) -> Response:
     """Read and view the body: the least that any server of tensors does."""
-    return Response(b"%d" % np.frombuffer(await request.body(), "<f4").size)
+    return Response(b"%d" % np.frombuffer(await request.body(), np.uint8).size)
 
 
 if __name__ == "__main__":

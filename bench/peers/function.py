@@ -11,7 +11,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import keras
 import numpy as np
 
-ROWS = {"mlp": (16,), "digits": (28, 28, 1), "mobilenet": (224, 224, 3)}
+ROWS = {"mlp": (16,), "digits": (28, 28, 1), "mobilenet": (224, 224, 3), "pixels": (224, 224, 3)}
 """Model name to the shape of one row, float32."""
 Function = Callable[[np.ndarray], np.ndarray]
 
@@ -23,6 +23,9 @@ def load(name: str) -> keras.Model:
         return keras.saving.load_model("models/digits.keras")
     if name == "mobilenet":
         return keras.applications.MobileNetV2(weights=None)
+    if name == "pixels":  # as large an input as MobileNetV2's, and nearly no model behind it
+        pooled = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10, name="y")]
+        return keras.Sequential([keras.Input((224, 224, 3), name="x"), *pooled])
     layers = [keras.layers.Dense(64, activation="relu") for _ in range(4)]
     return keras.Sequential([keras.Input((16,), name="x"), *layers, keras.layers.Dense(10, name="y")])
 
