@@ -35,6 +35,8 @@ class Servable:
     labels: tuple[str, ...] = ()
     description: Mapping[str, Any] = field(default_factory=dict)
     """Facts for people and the repository: device, precision, source, fingerprint."""
+    signature_name: str = "serving_default"
+    """What TensorFlow Serving's clients call the signature."""
     nonfinite: Literal["pass", "refuse"] = "pass"
     """What becomes of NaN and infinity in inputs and outputs: passed on as they are, or an error."""
     statistics: Statistics = field(default_factory=Statistics)

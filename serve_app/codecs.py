@@ -60,10 +60,11 @@ class TfServing:
 
     def __init__(self, servable: Servable) -> None:
         self._signature = servable.signature
+        self._signature_name = servable.signature_name
 
     def decode(self, body: bytes, headers: Headers) -> Untimed:  # noqa: ARG002 - the protocol has no headers
         """Return the request in row or columnar form."""
-        request = tfserving.decode_predict(body, self._signature)
+        request = tfserving.decode_predict(body, self._signature, self._signature_name)
         return Untimed(request.inputs, request)
 
     def encode(self, outputs: Arrays, request: Untimed) -> Response:

@@ -140,7 +140,8 @@ class ModelRoutes:
 
     async def _v1_metadata(self, *_: object) -> Response:
         servable = self.servable
-        return Response(tfserving_metadata.metadata(servable.name, servable.version, servable.signature))
+        name, version, signature = servable.name, servable.version, servable.signature
+        return Response(tfserving_metadata.metadata(name, version, signature, servable.signature_name))
 
 
 async def _answer_other(scope: Scope, receive: Receive, send: Send) -> None:

@@ -18,6 +18,7 @@ from deployments.servable import Servable
 from deployments.tensors import Signature, TensorSpec
 from serve_app.limits import Limits
 from serve_app.routes import ModelRoutes
+from tests.routes_harness import call, dense, get, routes
 
 F32 = np.dtype("float32")
 
@@ -94,3 +95,12 @@ def test_errors_have_tf_servings_form(url, args, path, status, text):
     assert (got, content_type) == (status, "application/json")
     assert list(answer) == ["error"]
     assert text in answer["error"]
+
+
+def test_a_savedmodels_own_signature_is_known_by_its_name() -> None:
+    app = routes(dense(signature_name="embed"))
+    request = {"signature_name": "embed", "instances": [[1.0] * 16]}
+    assert call(app, "/v1/models/dense:predict", request).status == 200
+    assert call(app, "/v1/models/dense:predict", {**request, "signature_name": "serving_default"}).status == 400
+    metadata = get(app, "/v1/models/dense/metadata").json()["metadata"]
+    assert list(metadata["signature_def"]["signature_def"]) == ["embed"]
