@@ -139,6 +139,7 @@ def make_servable(options: ReplicaOptions) -> tuple[Servable, Health]:
         max_batch_size=plan.batch_sizes[-1],
         labels=options.labels,
         description=_description(options, chosen, source.sha256, model.fingerprint),
+        signature_name=options.source.signature_name,
         nonfinite=options.nonfinite,
         plan_report=plan.report,
         lengths=plan.lengths,
