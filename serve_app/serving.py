@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from deployments.errors import ConfigError, LoadError
-from serve_app import environment, serve_config, serve_progress
+from serve_app import environment, front_stop, serve_config, serve_progress
 from serve_app.grpc_options import with_grpc
 from serve_app.serve_config import ServeConfig
 from serve_app.serve_progress import Show
@@ -127,6 +127,9 @@ def _cluster(raw: Mapping[str, Any], config: ServeConfig, options: Options) -> I
         yield
     finally:
         children |= _descendants()
+        if options.address == "local":
+            # Before Serve, which would kill HAProxy first, and with it whatever it has accepted.
+            front_stop.soft_stop(children, Path(os.environ["RAY_SERVE_HAPROXY_SOCKET_PATH"]))
         # Ray reports its own controller's intended end as a failure, on stderr.
         with contextlib.suppress(Exception), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
             if options.address == "local":

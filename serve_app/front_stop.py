@@ -1,0 +1,79 @@
+"""Ending HAProxy so that what it accepted is answered.
+
+Serve (2.60) kills HAProxy first when it shuts down, and every request on its way with it. So before that: SIGUSR1,
+HAProxy's soft stop, closes the listening sockets, and each connection after its next answer. Idle connections keep such
+a HAProxy alive (`option idle-close-on-response`), so its end says nothing; its console tells how many requests are
+still on their way, and a session that was opened before the signal outlives it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+
+LIMIT_S = 20.0
+"""How long requests may take to be answered, as long as Serve gives a replica."""
+POLL_S = 0.05
+QUIET_POLLS = 3
+"""How often in a row nothing must be on its way: between two requests of one connection there is nothing."""
+PROMPT = b"\n> "
+BACKENDS = b"show stat -1 2 -1\n"
+SESSIONS = 4
+"""The column of `show stat` with the requests that a backend works on (HAProxy 2.8's management guide, 9.1)."""
+
+
+def soft_stop(processes: Iterable[psutil.Process], console: Path, limit_s: float = LIMIT_S) -> None:
+    """Let the HAProxy processes among `processes` take nothing more, and return when nothing is on its way.
+
+    `console` is the admin socket of the newest. Returns after `limit_s` at the latest, at once without HAProxy.
+    """
+    ours = [process for process in processes if _is_haproxy(process)]
+    if not ours:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as session:
+        session.settimeout(2.0)
+        session.connect(str(console))
+        session.sendall(b"prompt\n")
+        _read(session)
+        for process in ours:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGUSR1)
+        _wait_until_quiet(session, limit_s)
+
+
+def _is_haproxy(process: psutil.Process) -> bool:
+    try:
+        return "haproxy" in process.name()
+    except psutil.Error:
+        return False
+
+
+def _wait_until_quiet(session: socket.socket, limit_s: float) -> None:
+    ends_s, quiet = time.monotonic() + limit_s, 0
+    while quiet < QUIET_POLLS and time.monotonic() < ends_s:
+        session.sendall(BACKENDS)
+        quiet = 0 if on_their_way(_read(session)) else quiet + 1
+        time.sleep(POLL_S)
+
+
+def on_their_way(table: str) -> int:
+    """Return how many requests the backends in a `show stat` table work on."""
+    rows = [line.split(",") for line in table.splitlines() if line and not line.startswith("#")]
+    return sum(int(row[SESSIONS]) for row in rows if len(row) > SESSIONS and row[SESSIONS].isdigit())
+
+
+def _read(session: socket.socket) -> str:
+    """Return the console's answer; raises `OSError` where HAProxy has ended."""
+    answer = b""
+    while not answer.endswith(PROMPT):
+        piece = session.recv(65536)
+        if not piece:
+            raise ConnectionResetError("the console is closed")
+        answer += piece
+    return answer.removesuffix(PROMPT).decode(errors="replace")
