@@ -45,6 +45,16 @@ def serve(
         raise typer.Exit(1) from None
 
 
+@app.command()
+def environment(
+    folder: Annotated[Path | None, typer.Option(help="For HAProxy's files; default ~/.cache/keras-solo/node.")] = None,
+) -> None:
+    """Print what every node of a cluster needs before `ray start`, for the shell's eval."""
+    from serve_app import node_environment
+
+    typer.echo(node_environment.shell(folder))
+
+
 app.command()(plan)
 app.command()(bench)
 app.command()(doctor)
