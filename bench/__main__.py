@@ -12,6 +12,7 @@ others are measured. Figures are medians over the rounds; ratios are of medians 
 from __future__ import annotations
 
 import json
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -91,7 +92,10 @@ def _install(rows: list[Row], only: list[str] | None) -> None:
     for contender in dict.fromkeys(each for row in rows for each in row.contenders(only)):
         if not contenders.is_installed(contender):
             say(f"installing {contender.name} into .bench/{contender.environment}")
-            contenders.install(contender)
+            try:
+                contenders.install(contender)
+            except (subprocess.CalledProcessError, OSError) as error:
+                say(f"{contender.name} cannot be installed here and will be missing: {error}")
 
 
 if __name__ == "__main__":

@@ -98,14 +98,25 @@ def _peer(contender: Contender, model: str, port: int) -> list[str]:
 
 
 def is_installed(contender: Contender) -> bool:
-    """Return whether the contender's environment has been made."""
-    return not contender.environment or (ENVIRONMENTS / contender.environment / "bin/python").exists()
+    """Return whether the contender's environment has been made, from the requirements as they are now."""
+    if not contender.environment:
+        return True
+    marker, requirements = _marker(contender)
+    return marker.exists() and marker.read_text() == requirements.read_text()
 
 
 def install(contender: Contender) -> None:
-    """Make the contender's environment from its pinned requirements."""
+    """Make the contender's environment from its pinned requirements; raises `CalledProcessError`."""
     folder = ENVIRONMENTS / contender.environment
+    # PyTriton's wheel carries a Triton that is linked against the system's Python 3.11.
     python = "/usr/bin/python3" if contender.environment == "pytriton" else sys.executable
-    subprocess.run([python, "-m", "venv", str(folder)], check=True)
-    requirements = ROOT / "bench/peers/requirements" / f"{contender.environment}.txt"
+    marker, requirements = _marker(contender)
+    subprocess.run([python, "-m", "venv", "--clear", str(folder)], check=True)
     subprocess.run([str(folder / "bin/python"), "-m", "pip", "install", "-q", "-r", str(requirements)], check=True)
+    marker.write_text(requirements.read_text())
+
+
+def _marker(contender: Contender) -> tuple[Path, Path]:
+    """Return the file that says which requirements are installed, and the requirements."""
+    requirements = ROOT / "bench/peers/requirements" / f"{contender.environment}.txt"
+    return ENVIRONMENTS / contender.environment / "installed.txt", requirements

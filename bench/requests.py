@@ -58,7 +58,10 @@ def check(contender: Contender, form: str, request: Request, expected: np.ndarra
         if (found := _best(json.loads(body))) != "7":
             raise RuntimeError(f"{contender.name} reads the picture of a seven as {found}")
         return
-    got = _values(contender, form, body, headers)
+    try:
+        got = _values(contender, form, body, headers)
+    except (ValueError, LookupError, TypeError) as error:
+        raise RuntimeError(f"{contender.name} answers {form} with something unreadable: {body[:80]!r}") from error
     if got.size != expected.size or not np.allclose(got, expected.ravel(), rtol=1e-3, atol=1e-5):
         raise RuntimeError(f"{contender.name} answers {form} with other numbers than model(x): {got[:4]}")
 
