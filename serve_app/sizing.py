@@ -30,6 +30,8 @@ class Overheads:
     """Of one core, in HAProxy."""
     front_ms: float = 0.2
     """What an otherwise idle server adds to the client's latency beside `request_us` and the run."""
+    run_us: float = 0.0
+    """What a run on the device's thread takes more under load than in the plan."""
     front_threads: int = 4
     """HAProxy's threads per node; `solo serve` sets half the cores, 4 at most."""
 
@@ -38,7 +40,7 @@ class Overheads:
         """Return the overheads that `python -m bench.scaling` wrote; raises `ConfigError`."""
         try:
             measured = json.loads(path.read_text(encoding="utf-8"))["overheads"]
-            return cls(**{key: measured[key] for key in ("request_us", "front_us", "front_ms")})
+            return cls(**{key: measured[key] for key in ("request_us", "front_us", "front_ms", "run_us")})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"--overheads {path}: expected the JSON of bench.scaling: {error}") from None
 
@@ -106,6 +108,7 @@ def load_of(times: PlanTimes, wanted: Wanted, overheads: Overheads, replicas: in
         rps=wanted.simulated_rps,
         replicas=replicas,
         request_s=overheads.request_us / 1e6,
+        run_s=0.0 if times.inline[0] else overheads.run_us / 1e6,
         front_s=overheads.front_ms / 1e3,
         doors=doors,
         requests=min(MOST_REQUESTS, max(LEAST_REQUESTS, requests)),
@@ -118,7 +121,7 @@ def capacity_per_s(times: PlanTimes, overheads: Overheads) -> float:
     if times.inline[0]:
         return 1 / (request_s + times.p50_s[0])
     most = times.batch_sizes[-1]
-    return min(1 / request_s, most / times.splitter().cost_s(most))
+    return min(1 / request_s, most / (times.splitter().cost_s(most) + overheads.run_us / 1e6))
 
 
 def door_per_s(overheads: Overheads) -> float:

@@ -36,6 +36,8 @@ class Load:
     replicas: int
     request_s: float
     """Work of a replica's event loop for one request beside the run: HTTP, decoding, encoding."""
+    run_s: float = 0.0
+    """What a run takes more than in the plan: the hand-over to the device's thread, and sharing its core."""
     front_s: float = 0.0
     """What the client waits beside: connection, kernel, HAProxy."""
     doors: int = 1
@@ -184,7 +186,7 @@ class _Simulation:
     def _run_s(self, count: int) -> float:
         index = self.load.times.batch_sizes.index(self.splitter.padded(count))
         slow = self.random.random() < SLOW_SHARE
-        return (self.load.times.p99_s if slow else self.load.times.p50_s)[index] + RUN_OVERHEAD_S
+        return (self.load.times.p99_s if slow else self.load.times.p50_s)[index] + RUN_OVERHEAD_S + self.load.run_s
 
     def _summary(self) -> Forecast:
         first = int(len(self.arrived_s) * WARM_UP_SHARE)
