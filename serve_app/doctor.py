@@ -41,7 +41,7 @@ def examine(path: Path | None) -> list[Check]:
     machine = probes.ask()
     config, config_checks = requested.read(path)
     if config is not None:
-        config_checks.append(requested.gpus(config, machine))
+        config_checks += [requested.gpus(config, machine), requested.room(config, machine)]
     caches = {model.plan_cache for model in config.models} if config else {DEFAULT_CACHE}
     return [
         *software.checks(machine),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 import yaml
 
 from deployments.errors import ConfigError
+from serve_app import placement, versions
 from serve_app.config import GatewayArgs, ModelArgs
 from serve_app.sources import check_source
 
-__all__ = ["ServeConfig", "check", "check_route", "check_source", "read"]
+__all__ = ["ServeConfig", "check", "check_source", "read"]
 
 MODEL_APP = "serve_app:model_app"
 GATEWAY_APP = "serve_app:gateway_app"
@@ -26,8 +27,12 @@ class ServeConfig:
     raw: Mapping[str, Any]
     """The whole YAML, as Serve takes it."""
     models: tuple[ModelArgs, ...]
-    prefixes: Mapping[str, str]
-    """Model name to its application's route prefix."""
+
+    @property
+    def pairs(self) -> list[tuple[Mapping[str, Any], ModelArgs]]:
+        """Each model's application with its checked arguments."""
+        apps = [app for app in self.raw["applications"] if app.get("import_path") == MODEL_APP]
+        return list(zip(apps, self.models, strict=True))
 
 
 def read(path: str | Path) -> ServeConfig:
@@ -41,7 +46,7 @@ def read(path: str | Path) -> ServeConfig:
 
 def check(raw: Mapping[str, Any]) -> ServeConfig:
     """Check every application's arguments, then names and prefixes across applications, then Serve's own schema."""
-    models, prefixes = [], {}
+    models: list[ModelArgs] = []
     for where, app in _applications(raw):
         args = app.get("args") or {}
         if app.get("import_path") == GATEWAY_APP:
@@ -49,21 +54,34 @@ def check(raw: Mapping[str, Any]) -> ServeConfig:
         if app.get("import_path") != MODEL_APP:
             continue
         model = ModelArgs.parse(args, f"{where}.args")
-        check_route(model.name, app.get("route_prefix", "/"), f"{where}.route_prefix")
-        if model.name in prefixes:
-            raise ConfigError(f"{where}.args.name: model '{model.name}' is declared twice; expected unique names")
+        check_route(model, app.get("route_prefix", "/"), f"{where}.route_prefix")
+        check_unique(model, models, f"{where}.args")
+        placement.check_options(app, model, where)
         check_source(model, f"{where}.args")
         models.append(model)
-        prefixes[model.name] = app.get("route_prefix", "/")
     _check_schema(raw)
-    return ServeConfig(raw, tuple(models), prefixes)
+    config = ServeConfig(raw, tuple(models))
+    versions.check_traffic(config.pairs, _applications(raw))
+    return config
 
 
-def check_route(name: str, prefix: str, where: str) -> None:
-    """Raise unless `prefix` is where clients of model `name` look: its own path, or `/` for a single model."""
-    expected = f"/v2/models/{name}"
-    if prefix not in {expected, "/"}:
-        raise ConfigError(f"{where}: expected '{expected}' (or '/' where this is the only application), got '{prefix}'")
+def check_route(model: ModelArgs, prefix: str, where: str) -> None:
+    """Raise unless `prefix` is where clients look: the model's path, its version's, or `/` for a single model."""
+    path = versions.model_path(model.name)
+    if prefix not in {path, versions.version_path(model.name, model.version), "/"}:
+        raise ConfigError(
+            f"{where}: expected '{path}', '{versions.version_path(model.name, model.version)}' beside other versions "
+            f"(or '/' where this is the only application), got '{prefix}'"
+        )
+
+
+def check_unique(model: ModelArgs, others: Iterable[ModelArgs], where: str) -> None:
+    """Raise where another application serves the same version of the same model."""
+    if any((other.name, other.version) == (model.name, model.version) for other in others):
+        raise ConfigError(
+            f"{where}.name: model '{model.name}' version '{model.version}' is declared twice; expected unique names, "
+            "or versions of their own"
+        )
 
 
 def _load(path: Path) -> Mapping[str, Any]:

@@ -89,7 +89,7 @@ def test_the_config_of_this_repository_is_good() -> None:
 
 def test_duplicate_model_names_are_refused() -> None:
     other = {**model_application("digits", DIGITS), "name": "other", "route_prefix": "/v2/models/digits"}
-    assert "'digits' is declared twice" in config_refusal(whole(model_application("digits", DIGITS), other))
+    assert "'digits' version '1' is declared twice" in config_refusal(whole(model_application("digits", DIGITS), other))
 
 
 def test_a_wrong_route_prefix_is_refused() -> None:

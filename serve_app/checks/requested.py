@@ -1,19 +1,18 @@
-"""The serve config: whether it is valid, and whether this machine has the GPUs that it asks for."""
+"""The serve config: whether it is valid, and whether this machine has room for the replicas that it asks for."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
 from pathlib import Path
-from typing import Any
+
+import psutil
 
 from deployments.errors import ConfigError
-from serve_app import serve_config
-from serve_app.checks import Check
+from serve_app import placement, serve_config
+from serve_app.checks import Check, Status
 from serve_app.checks.probes import Machine
 from serve_app.serve_config import ServeConfig
-
-DEPLOYMENT = "KerasReplica"
 
 
 def read(path: Path | None) -> tuple[ServeConfig | None, list[Check]]:
@@ -31,32 +30,42 @@ def read(path: Path | None) -> tuple[ServeConfig | None, list[Check]]:
 
 
 def gpus(config: ServeConfig, machine: Machine) -> Check:
-    """Check that this machine has as many GPUs as the config's replicas reserve."""
+    """Check that this machine has as many GPUs as the config's replicas reserve, and that shares of them fit."""
     available = len(machine.gpus)
-    wanted = sum(_wanted(app, model.device, available) for app, model in _models(config))
-    found = f"{wanted:g} requested, {available} on this machine"
-    if wanted <= available:
+    wanted = placement.demands(config.pairs, available)
+    total = sum(demand.replicas * demand.each.get("GPU", 0.0) for demand in wanted)
+    found = f"{total:g} requested, {available} on this machine"
+    lacks = [lack.text for lack in _shortages(config, machine) if lack.resource == "GPU"]
+    if not lacks:
         return Check("GPUs requested", "ok", found)
-    advice = "device: cpu or auto, fewer replicas, or a fraction (num_gpus: 0.5) under ray_actor_options"
     if os.environ.get("RAY_ADDRESS"):
-        return Check("GPUs requested", "warn", f"{found}; other nodes of the cluster must have them", advice)
-    return Check("GPUs requested", "fail", f"{found}: replicas would wait for ever", advice)
+        return Check("GPUs requested", "warn", f"{found}; other nodes of the cluster must have them", placement.ADVICE)
+    return Check("GPUs requested", "fail", f"{found}: {'; '.join(lacks)}", placement.ADVICE)
 
 
-def _models(config: ServeConfig) -> list[tuple[Mapping[str, Any], Any]]:
-    apps = [app for app in config.raw["applications"] if app.get("import_path") == serve_config.MODEL_APP]
-    return list(zip(apps, config.models, strict=True))
+def room(config: ServeConfig, machine: Machine) -> Check:
+    """Check that everything else that replicas reserve is here, and at most what autoscaling may come to."""
+    lacks = "; ".join(lack.text for lack in _shortages(config, machine) if lack.resource != "GPU")
+    if lacks:
+        status: Status = "warn" if os.environ.get("RAY_ADDRESS") else "fail"
+        return Check("room for replicas", status, lacks, placement.ADVICE)
+    if later := "; ".join(lack.text for lack in _shortages(config, machine, grown=True)):
+        return Check("room for replicas", "warn", f"enough, but not for all of autoscaling: {later}", placement.ADVICE)
+    return Check("room for replicas", "ok", f"{sum(demand.replicas for demand in _demands(config, machine))} replicas")
 
 
-def _wanted(app: Mapping[str, Any], device: str, available: int) -> float:
-    """Return how many GPUs one application reserves: `ray_actor_options` win over what `device` means."""
-    default = 1 if device == "gpu" or (device == "auto" and available) else 0
-    override: Mapping[str, Any] = next((d for d in app.get("deployments") or [] if d.get("name") == DEPLOYMENT), {})
-    each = (override.get("ray_actor_options") or {}).get("num_gpus", default)
-    return float(each) * _replicas(override)
+def _demands(config: ServeConfig, machine: Machine) -> list[placement.Demand]:
+    return placement.demands(config.pairs, len(machine.gpus))
 
 
-def _replicas(override: Mapping[str, Any]) -> int:
-    scaling = override.get("autoscaling_config") or {}
-    number = override.get("num_replicas", scaling.get("min_replicas", 1))
-    return number if isinstance(number, int) else 1
+def _shortages(config: ServeConfig, machine: Machine, *, grown: bool = False) -> list[placement.Shortage]:
+    wanted = _demands(config, machine)
+    cpus = placement.local_cpus(len(config.models), psutil.cpu_count() or 1)
+    memory = psutil.virtual_memory().available
+    node = {"CPU": cpus, "GPU": len(machine.gpus), "memory": memory, **_types(machine)}
+    return placement.shortages(placement.at_most(wanted) if grown else wanted, [node])
+
+
+def _types(machine: Machine) -> dict[str, float]:
+    """Return Ray's names for the kinds of GPU here: `NVIDIA H200` is `accelerator_type:H200` (Ray 2.60)."""
+    return {f"accelerator_type:{word}": 1.0 for gpu in machine.gpus for word in re.split(r"[\s-]+", gpu.name)}
