@@ -50,6 +50,9 @@ QUEUED = 256
 CHECK_S = 5
 """How long a replica may take to answer HAProxy's health check. Serve's 250 ms mark a replica down that has more to do
 than it can, and its requests then take the fallback proxy: a second Python hop, and the end of all throughput."""
+# %Tr: milliseconds until the server's answer began, https://docs.haproxy.org/2.8/configuration.html#8.4
+FROM_ZERO = "    http-response add-header server-timing from-zero;dur=%Tr if { srv_name -m sub -i fallback }\n"
+"""Where no replica ran, Serve's fallback proxy held the request until one did: says how long."""
 UNAVAILABLE = b'{"error":"no replica of this model can answer now; try again"}'
 OVERLOADED = '{\\"error\\":\\"this model has more requests than it can answer; try again\\"}'
 NOT_FOUND = '{\\"error\\":\\"no application has this path\\"}'
@@ -68,7 +71,7 @@ def add_rules(config: str) -> str:
     models = {prefix[len(MODELS_PREFIX) :]: app for prefix, app in apps.items() if prefix.startswith(MODELS_PREFIX)}
     http_place = _HTTP_PLACE.search(config)
     if http_place is not None:
-        config = _insert(config, http_place.end(), map(_v1_rule, models))
+        config = _insert(config, http_place.end(), [*map(_v1_rule, models), FROM_ZERO])
     grpc_place = _GRPC_PLACE.search(config)
     choice = None if grpc_place is None else _GRPC_CHOICE.search(config, grpc_place.end())
     if grpc_place is None or choice is None:

@@ -209,6 +209,7 @@ def test_haproxy_takes_every_result(tmp_path, apps, with_grpc):
     checked = subprocess.run([haproxy_front.haproxy(), "-c", "-f", path], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
     assert ("use_backend grpc-gateway if solo_service" in text) == (with_grpc and "gateway" in apps)
+    assert haproxy_front.FROM_ZERO in text
 
 
 def test_a_model_without_a_grpc_replica_gets_no_rule(tmp_path):
