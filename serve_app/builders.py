@@ -27,6 +27,7 @@ def model_app(args: dict[str, Any]) -> Application:
     """Build one model's application; raises `ConfigError` naming the key that is wrong."""
     with launcher.ends_serve_run():
         model = ModelArgs.parse(args)
+        model.check_tokens("args")
         return _bind_model(model, check_source(model, "args"))
 
 
@@ -36,7 +37,9 @@ def gateway_app(args: dict[str, Any]) -> Application:
 
     with launcher.ends_serve_run():
         gateway: Any = Gateway  # a Deployment since the decorator, which has no types
-        return gateway.bind(GatewayArgs.parse(args))
+        parsed = GatewayArgs.parse(args)
+        parsed.check_tokens("args")
+        return gateway.bind(parsed)
 
 
 def _bind_model(model: ModelArgs, revision: str | None) -> Application:
@@ -91,7 +94,7 @@ def replica_options(model: ModelArgs, revision: str | None = None) -> ReplicaOpt
 def door_options(model: ModelArgs) -> DoorOptions:
     """Return the settings of the model's HTTP surface."""
     limits = Limits(max_body_bytes=int(model.max_body_mb * 2**20), server_timing=model.server_timing)
-    return DoorOptions(limits, model.preprocess)
+    return DoorOptions(limits, model.preprocess, model.tokens, model.cors_origins, model.metrics)
 
 
 def _gpus(model: ModelArgs) -> int:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from deployments.errors import ConfigError
+from serve_app.access import SERVER_WIDE, TokenSource
 from serve_app.preprocess import Preprocess
 
 Positive = Annotated[int, Field(ge=1)]
@@ -38,17 +39,58 @@ def _line(cls: type[BaseModel], where: str, detail: Mapping[str, Any]) -> str:
     """Return one pydantic error detail as `where.key: what was expected, got what`."""
     key = ".".join([where, *map(str, detail["loc"])])
     if detail["type"] == "extra_forbidden":
+        if "token" in str(detail["loc"][-1]).lower():
+            return f"{key}: no token stands in a config, which Serve shows; name it by token_env or token_file"
         near = difflib.get_close_matches(str(detail["loc"][-1]), cls.model_fields, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(cls.model_fields)}"
+        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(_keys(cls))}"
         return f"{key}: unknown key; {hint}"
     if detail["type"] == "missing":
         return f"{key}: missing; this key is required"
     message = str(detail["msg"]).removeprefix("Value error, ")
-    got = "" if isinstance(detail["input"], Mapping) and len(detail["loc"]) == 0 else f", got {detail['input']!r}"
+    # A token that somebody put there instead of its name must not be printed.
+    is_secret = "token" in str(detail["loc"][:1])
+    is_whole = isinstance(detail["input"], Mapping) and len(detail["loc"]) == 0
+    got = "" if is_whole or is_secret else f", got {detail['input']!r}"
     return f"{key}: {message[0].lower()}{message[1:]}{got}"
 
 
-class ModelArgs(Args):
+def _keys(cls: type[BaseModel]) -> list[str]:
+    """Return a class's keys, its own before those of every door."""
+    return sorted(cls.model_fields, key=lambda name: name in DoorArgs.model_fields)
+
+
+class DoorArgs(Args):
+    """Who may come in: the same keys for a model and for the gateway."""
+
+    token_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = SERVER_WIDE
+    token_file: str | None = None
+    cors_origins: tuple[str, ...] = ()
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@*]+", origin):
+                raise ValueError("expected origins such as https://app.example.com, without a path, or '*'")
+        return origins
+
+    @property
+    def tokens(self) -> TokenSource:
+        """Where this door's tokens are; a file that is named takes the place of the server-wide variable."""
+        is_named = "token_env" in self.model_fields_set
+        file = None if self.token_file is None else str(Path(self.token_file).expanduser().resolve())
+        env = self.token_env if is_named or file is None else None
+        return TokenSource(env, file, is_required=is_named)
+
+    def check_tokens(self, where: str) -> None:
+        """Raise `ConfigError` where the tokens cannot be read here."""
+        try:
+            self.tokens.read()
+        except ConfigError as error:
+            raise ConfigError(f"{where}.{error}") from None
+
+
+class ModelArgs(DoorArgs):
     """What one model is and how it is served. The README's table explains every key."""
 
     name: str
@@ -83,6 +125,7 @@ class ModelArgs(Args):
     hang_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     max_body_mb: Annotated[float, Field(gt=0)] = 64.0
     server_timing: bool = True
+    metrics: bool = True
 
     @field_validator("name")
     @classmethod
@@ -145,7 +188,7 @@ KNOBS = frozenset({"coalesce", "batch_wait_timeout_s", "max_queue_delay_ms", "ma
 """The keys that `serve deploy` changes in running replicas, through Serve's `user_config`."""
 
 
-class GatewayArgs(Args):
+class GatewayArgs(DoorArgs):
     """The gateway's arguments."""
 
     max_body_mb: Annotated[float, Field(gt=0)] = 64.0

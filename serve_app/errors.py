@@ -49,6 +49,14 @@ class UnsupportedEncoding(SoloError):
     """The body has a Content-Encoding that nobody here can undo."""
 
 
+class Unauthorized(SoloError):
+    """A bearer token is missing or wrong; the text must never quote it."""
+
+    def __init__(self, text: str, is_wrong: bool = False) -> None:
+        super().__init__(text)
+        self.is_wrong = is_wrong
+
+
 class ModelsAreDeclared(SoloError):
     """Somebody asked to load or unload a model over HTTP."""
 
@@ -62,6 +70,7 @@ class ModelsAreDeclared(SoloError):
 STATUS: dict[type[SoloError], int] = {
     InvalidInput: 400,
     ModelsAreDeclared: 400,
+    Unauthorized: 401,
     UnknownModel: 404,
     UnknownPath: 404,
     MethodNotAllowed: 405,
@@ -107,6 +116,11 @@ def _headers(error: BaseException) -> tuple[Header, ...]:
     if isinstance(error, Overloaded):
         # Whole seconds is all that RFC 9110 allows here; never 0, which clients read as "at once".
         return ((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))),)
+    if isinstance(error, Unauthorized):
+        # RFC 6750, section 3: an error code only where a token came.
+        challenge = b'Bearer realm="keras-solo"' + (b', error="invalid_token"' if error.is_wrong else b"")
+        # The body will not be read, so the connection cannot carry another request.
+        return ((b"www-authenticate", challenge), (b"connection", b"close"))
     if isinstance(error, MethodNotAllowed):
         return ((b"allow", error.allow.encode()),)
     if isinstance(error, BodyTooLarge):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import orjson
+from yarl import URL
 
-from deployments.errors import NotReady
+from deployments.errors import InvalidInput, NotReady
 from serve_app.bodies import read_body
 from serve_app.responses import Receive, Response, Scope
 
@@ -41,22 +43,29 @@ class Forwarder:
         """Send the request in `scope` to `path` there and return the answer, whole."""
         body = await read_body(receive, dict(scope["headers"]), self.max_body_bytes)
         headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"] if k not in _HOP_BY_HOP]
-        url = self.base_url + path
+        # Already decoded, so quoted again, and kept from yarl, which would follow "..", "?" and "#" in it.
+        url = URL(self.base_url + quote(path, safe="/:", errors="replace"), encoded=True)
         try:
             async with self.session.request(scope["method"], url, data=body, headers=headers) as answer:
                 content = await answer.read()
         except aiohttp.ClientError as error:
             raise _no_answer(error) from None
+        except ValueError as error:
+            # aiohttp sends no header with a control character, which servers let through.
+            raise InvalidInput(f"the request cannot be passed on: {error}") from None
         kept = tuple((k.lower(), v) for k, v in answer.raw_headers if k.lower() not in _SET_AGAIN)
         return Response(content, answer.status, answer.headers.get("content-type", "").encode(), kept)
 
-    async def get_json(self, path: str) -> Any:
-        """Return the JSON at `path`; raise `NotReady` where nobody answers it with 200."""
+    async def get_json(self, path: str, authorization: bytes = b"") -> Any:
+        """Return the JSON at `path`, None where the token is not accepted there; `NotReady` for any other answer."""
+        headers = {"authorization": authorization.decode("latin-1")} if authorization else {}
         try:
-            async with self.session.get(self.base_url + path) as answer:
+            async with self.session.get(self.base_url + path, headers=headers) as answer:
                 content = await answer.read()
         except aiohttp.ClientError as error:
             raise _no_answer(error) from None
+        if answer.status == 401:
+            return None
         if answer.status != 200:
             raise NotReady(f"the model's replica answered {path} with {answer.status}")
         return orjson.loads(content)

@@ -16,8 +16,10 @@ from ray import serve
 
 from deployments.errors import InvalidInput, NotReady, UnknownModel
 from serve_app import lifespan, openapi
-from serve_app.bodies import read_body
+from serve_app.access import App, Tokens, authorization_of
+from serve_app.bodies import ClientGone, read_body
 from serve_app.config import GatewayArgs
+from serve_app.cors import with_cors
 from serve_app.directory import MODELS_PREFIX, DeployedModel, Directory
 from serve_app.errors import MethodNotAllowed, ModelsAreDeclared, UnknownPath, error_response
 from serve_app.forwarding import Forwarder
@@ -27,14 +29,23 @@ from serve_app.server_metadata import server_metadata
 from serve_app.static_files import page_files
 
 _REPOSITORY = re.compile(r"^/v2/repository/models/([^/]+)/(load|unload)$")
+_OPEN = frozenset({"/v2/health/live", "/v2/health/ready"})
+"""Health, which asks for no token; so do the page's files, that hold nothing of a model."""
 _V1_MODEL = re.compile(r"^/v1/models/([^/:]+)")
 
 
 class GatewayRoutes:
-    """ASGI app of the server-wide endpoints, over a `Directory` of models and a `Forwarder` to their doors."""
+    """ASGI app of the server-wide endpoints, over a `Directory` of models and a `Forwarder` to their doors.
 
-    def __init__(self, directory: Directory, forwarder: Forwarder, max_body_bytes: int) -> None:
+    A request for a model is judged by that model's own tokens, which its `authorization` is passed on to; `tokens`
+    close what the gateway answers itself, down to the name of a model that does not exist.
+    """
+
+    def __init__(
+        self, directory: Directory, forwarder: Forwarder, max_body_bytes: int, tokens: Tokens | None = None
+    ) -> None:
         self.directory = directory
+        self.tokens = tokens
         self.forwarder = forwarder
         self.max_body_bytes = max_body_bytes
         self.page = page_files()
@@ -53,14 +64,24 @@ class GatewayRoutes:
         if scope["type"] == "lifespan":
             await lifespan.answer(receive, send, on_shutdown=self.forwarder.close)
             return
+        if scope["type"] == "websocket":
+            # Before it is accepted this is a 403, which is all that ASGI has for "not here".
+            await send({"type": "websocket.close"})
+            return
         try:
             response = await self._respond(scope, receive)
+        except ClientGone:
+            return
         except Exception as error:
             response = error_response(error)
         await response.send(send)
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
         path = scope["path"].rstrip("/") or "/"
+        if (found := _V1_MODEL.match(path)) and (model := await self._ready_model(found[1])) is not None:
+            return await self.forwarder.forward(model.route_prefix.rstrip("/") + path, scope, receive)
+        if self.tokens is not None and path not in _OPEN and path not in self.page:
+            self.tokens.check(authorization_of(scope["headers"]))
         if path in self.routes:
             method, endpoint = self.routes[path]
             _allow(scope, method)
@@ -69,24 +90,27 @@ class GatewayRoutes:
             _allow(scope, "GET")
             return self.page[path].answer(dict(scope["headers"]))
         if found := _V1_MODEL.match(path):
-            model = await self._find(found[1])
-            return await self.forwarder.forward(model.route_prefix.rstrip("/") + path, scope, receive)
+            await self._refuse(found[1])
         if found := _REPOSITORY.match(path):
             _allow(scope, "POST")
             raise ModelsAreDeclared(found[1], found[2])
         if path.startswith(MODELS_PREFIX):
-            await self._find(path[len(MODELS_PREFIX) :].split("/")[0])
+            await self._refuse(path[len(MODELS_PREFIX) :].split("/")[0])
         raise UnknownPath(f"no endpoint has the path {scope['path']}")
 
-    async def _find(self, name: str) -> DeployedModel:
-        """Return a model that can answer now; raise `UnknownModel` or `NotReady`."""
+    async def _ready_model(self, name: str) -> DeployedModel | None:
+        """Return a model that can answer now, None where there is none."""
+        model = (await self.directory.models()).get(name)
+        return model if model is not None and model.state == "READY" else None
+
+    async def _refuse(self, name: str) -> None:
+        """Raise `UnknownModel`, or `NotReady` where the model cannot answer now."""
         models = await self.directory.models()
         if name not in models:
             known = ", ".join(sorted(models)) or "none"
             raise UnknownModel(f"Request for unknown model: '{name}' is not found; deployed: {known}")
         if models[name].state != "READY":
             raise NotReady(f"model '{name}' is not ready: {models[name].reason}")
-        return models[name]
 
     async def _metadata(self, *_: Any) -> Response:
         return json_response(server_metadata())
@@ -134,11 +158,14 @@ class GatewayRoutes:
     async def _openapi(self, *_: Any) -> Response:
         return json_response(openapi.document(await self.directory.models()))
 
-    async def _stats(self, *_: Any) -> Response:
+    async def _stats(self, _: Receive, headers: Mapping[bytes, bytes]) -> Response:
         models = await self.directory.models()
         doors = [model.route_prefix for model in models.values() if model.state == "READY"]
-        answers = [await self.forwarder.get_json(f"{door.rstrip('/')}/stats") for door in doors]
-        return json_response({"model_stats": [stats for answer in answers for stats in answer["model_stats"]]})
+        offered = headers.get(b"authorization", b"")
+        answers = [await self.forwarder.get_json(f"{door.rstrip('/')}/stats", offered) for door in doors]
+        # A model whose token is another one is left out, as if it were not there.
+        known = [answer for answer in answers if answer is not None]
+        return json_response({"model_stats": [stats for answer in known for stats in answer["model_stats"]]})
 
 
 def _allow(scope: Scope, method: str) -> None:
@@ -172,9 +199,11 @@ class Gateway(GatewayGrpcMethods):
 
     def __init__(self, args: GatewayArgs) -> None:
         self.args = args
+        self.tokens = Tokens.opened(args.tokens)
         self.directory = Directory()
 
-    def __serve_build_asgi_app__(self) -> GatewayRoutes:
+    def __serve_build_asgi_app__(self) -> App:
         """Return the server-wide routes; Serve calls this after `__init__`."""
         limit_bytes = int(self.args.max_body_mb * 2**20)
-        return GatewayRoutes(self.directory, Forwarder.to_front_door(limit_bytes), limit_bytes)
+        routes = GatewayRoutes(self.directory, Forwarder.to_front_door(limit_bytes), limit_bytes, self.tokens)
+        return with_cors(routes, self.args.cors_origins)

@@ -11,7 +11,9 @@ from ray.serve import metrics as instruments
 from deployments.events import event
 from deployments.replica import ModelReplica, ReplicaOptions
 from serve_app import environment, tracing
+from serve_app.access import App, Tokens, guarded, is_ready_path
 from serve_app.autoscaling import LoadMeter
+from serve_app.cors import with_cors
 from serve_app.grpc.methods import ModelGrpcMethods
 from serve_app.limits import DoorOptions
 from serve_app.metrics import Publisher
@@ -36,9 +38,12 @@ class KerasReplica(ModelGrpcMethods, ModelReplica):
     """One resident Keras model that answers HTTP and gRPC by itself; a Python handle calls `predict` and `describe`."""
 
     def __init__(self, options: ReplicaOptions, door: DoorOptions) -> None:
+        # Before the model loads, which takes long: a door that cannot be locked is not opened.
+        self.tokens = Tokens.opened(door.tokens)
         super().__init__(options)
         self.door = door
-        Publisher(self.servable, instruments).start()
+        if door.metrics:
+            Publisher(self.servable, instruments).start()
         self.meter = LoadMeter(self.servable, lambda: self.coalescer.options)
         if lacking := environment.missing():
             names = ", ".join(lacking)
@@ -50,10 +55,11 @@ class KerasReplica(ModelGrpcMethods, ModelReplica):
                 missing=names,
             )
 
-    def __serve_build_asgi_app__(self) -> ModelRoutes:
+    def __serve_build_asgi_app__(self) -> App:
         """Return the routes of this model; Serve calls this after `__init__`."""
         self.servable.trace = tracing.recorder()
-        return ModelRoutes(self.servable, self.door.limits, self.door.preprocess)
+        routes = ModelRoutes(self.servable, self.door.limits, self.door.preprocess)
+        return with_cors(guarded(routes, self.tokens, is_ready_path), self.door.cors_origins)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Return this replica's load; Serve asks where the deployment has an `autoscaling_config`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from serve_app.access import BY_SERVER, TokenSource
 from serve_app.preprocess import Preprocess
 
 
@@ -23,3 +24,7 @@ class DoorOptions:
 
     limits: Limits
     preprocess: Preprocess | None = None
+    tokens: TokenSource = BY_SERVER
+    cors_origins: tuple[str, ...] = ()
+    metrics: bool = True
+    """Whether the counters are published to Ray's metrics export."""

@@ -14,6 +14,10 @@ from serve_app.server_metadata import server_metadata
 
 _ERRORS: dict[int, tuple[str, str]] = {
     400: ("BadRequest", "the request does not fit the model or the protocol; the text says where"),
+    401: (
+        "Unauthorized",
+        "a token is needed, or the one sent is not accepted; only where tokens are configured",
+    ),
     404: ("NotFound", "unknown model, version or path"),
     405: ("MethodNotAllowed", "the path has another method"),
     408: ("TimedOut", "the time limit passed, or could not be met"),
@@ -28,6 +32,7 @@ _FROM_SERVE = (408, 503)
 """Ray Serve 2.60 answers these as plain text where its own time limit or queue limit ends a request."""
 
 _ERROR_HEADERS: dict[int, tuple[str, Json]] = {
+    401: ("WWW-Authenticate", {"type": "string"}),
     405: ("Allow", {"type": "string"}),
     415: ("Accept-Encoding", {"type": "string"}),
     503: ("Retry-After", {"type": "integer", "minimum": 1}),
@@ -77,6 +82,7 @@ def document(model_names: Iterable[str] = ()) -> Json:
         "components": {
             "parameters": _parameters(model_names),
             "headers": _ANSWER_HEADERS,
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
             "responses": {name: _error(status, text) for status, (name, text) in _ERRORS.items()},
             "schemas": SCHEMAS,
         },
@@ -90,6 +96,9 @@ def _operation(operation: Operation) -> Json:
         "summary": operation.summary,
         "responses": _responses(operation),
     }
+    if not operation.is_open:
+        # The empty one: a server without tokens asks for none.
+        rendered["security"] = [{"bearer": []}, {}]
     if operation.parameters:
         rendered["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in operation.parameters]
     if operation.body is not None:
@@ -100,7 +109,8 @@ def _operation(operation: Operation) -> Json:
 def _responses(operation: Operation) -> Json:
     """Return the answers by status, ascending."""
     found: dict[int, Json] = {
-        status: {"$ref": f"#/components/responses/{_ERRORS[status][0]}"} for status in operation.errors
+        status: {"$ref": f"#/components/responses/{_ERRORS[status][0]}"}
+        for status in (*operation.errors, *(() if operation.is_open else (401,)))
     }
     for status, content in operation.further:
         found[status] = {"description": _FURTHER[status], **({"content": content} if content else {})}

@@ -35,6 +35,11 @@ class Operation:
     further: tuple[tuple[int, Json], ...] = ()
     """Statuses that answer something else than the error form, with their content."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it asks for no token: health, and the files of the pages, which hold nothing of a model."""
+        return self.path.endswith(("/live", "/ready", "/", "/docs", "/page/{file}"))
+
 
 def as_json(schema: str) -> Json:
     """Return JSON content of the named schema."""

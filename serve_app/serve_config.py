@@ -50,10 +50,11 @@ def check(raw: Mapping[str, Any]) -> ServeConfig:
     for where, app in _applications(raw):
         args = app.get("args") or {}
         if app.get("import_path") == GATEWAY_APP:
-            GatewayArgs.parse(args, f"{where}.args")
+            GatewayArgs.parse(args, f"{where}.args").check_tokens(f"{where}.args")
         if app.get("import_path") != MODEL_APP:
             continue
         model = ModelArgs.parse(args, f"{where}.args")
+        model.check_tokens(f"{where}.args")
         check_route(model, app.get("route_prefix", "/"), f"{where}.route_prefix")
         check_unique(model, models, f"{where}.args")
         placement.check_options(app, model, where)

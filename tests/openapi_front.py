@@ -52,7 +52,7 @@ class InProcess(Forwarder):
         super().__init__("http://127.0.0.1:9", 100_000)
         self.apps = apps
 
-    async def get_json(self, path: str) -> Any:
+    async def get_json(self, path: str, authorization: bytes = b"") -> Any:
         transport = httpx.ASGITransport(self.apps[path.split("/")[3]])  # type: ignore[arg-type]
         async with httpx.AsyncClient(transport=transport, base_url="http://t") as client:
             return orjson.loads((await client.get(path)).content)

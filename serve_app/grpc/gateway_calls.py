@@ -12,8 +12,10 @@ from typing import Any
 import grpc
 
 from deployments.errors import NotReady, UnknownModel
+from serve_app.access import Tokens, metadata_authorization
 from serve_app.directory import DeployedModel, Directory
 from serve_app.errors import ModelsAreDeclared
+from serve_app.grpc.guarded_calls import OPEN_METHODS, Metadata
 from serve_app.grpc.messages import SERVICE, Encoded, ModelInferResponse, message
 from serve_app.grpc.model_calls import fill, parse
 from serve_app.grpc.names import model_name_of
@@ -25,25 +27,31 @@ _UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_l
 
 
 class GatewayCalls:
-    """Answers the calls about the server, and passes those about a model on to it."""
+    """Answers the calls about the server, and passes those about a model on to it, which asks for its own tokens.
 
-    def __init__(self, directory: Directory, address: str) -> None:
+    `tokens` close what is answered here, down to the name of a model that does not exist.
+    """
+
+    def __init__(self, directory: Directory, address: str, tokens: Tokens | None = None) -> None:
+        self.tokens = tokens
         self.directory = directory
         self.address = address
         self._channel: grpc.aio.Channel | None = None
 
     @classmethod
-    def to_front_door(cls, directory: Directory) -> GatewayCalls:
+    def to_front_door(cls, directory: Directory, tokens: Tokens | None = None) -> GatewayCalls:
         """Return the calls over this cluster's own gRPC address, as Serve's controller knows it."""
         from ray.serve.context import _get_global_client
 
         options = _get_global_client().get_serve_details().get("grpc_options") or {}
-        return cls(directory, f"127.0.0.1:{options.get('port') or 9000}")
+        return cls(directory, f"127.0.0.1:{options.get('port') or 9000}", tokens)
 
-    async def call(self, method: str, body: bytes) -> Any:
+    async def call(self, method: str, body: bytes, metadata: Metadata = ()) -> Any:
         """Answer the call `method`, whose request is `body`."""
         if method.startswith("Model"):
-            return await self._about_model(method, body)
+            return await self._about_model(method, body, metadata)
+        if method not in OPEN_METHODS:
+            self._check(metadata)
         request = parse(message(f"{method}Request"), body)
         if method in ("RepositoryModelLoad", "RepositoryModelUnload"):
             raise ModelsAreDeclared(request.model_name, method.removeprefix("RepositoryModel").lower())
@@ -55,32 +63,44 @@ class GatewayCalls:
         ready = bool(models) and all(model.state == "READY" for model in models)
         return fill(method, {"live": True} if method == "ServerLive" else {"ready": ready})
 
-    async def infer(self, body: bytes) -> Any:
+    async def infer(self, body: bytes, metadata: Metadata = ()) -> Any:
         """Pass one request of a stream on to its model."""
-        model = await self._find(model_name_of("ModelInfer", body))
-        return ModelInferResponse.FromString(await self._pass_on("ModelInfer", body, model))
+        model = await self._find(model_name_of("ModelInfer", body), metadata)
+        return ModelInferResponse.FromString(await self._pass_on("ModelInfer", body, model, metadata))
 
-    async def _about_model(self, method: str, body: bytes) -> Any:
+    async def _about_model(self, method: str, body: bytes, metadata: Metadata) -> Any:
         name = model_name_of(method, body)
         if method == "ModelStatistics" and not name:
-            return await self._all_statistics(body)
+            return await self._all_statistics(body, metadata)
         if method == "ModelReady":
             # Triton's answer for a model that is unknown or down is "no", not an error.
             found = (await self.directory.models()).get(name)
             if found is None or found.state != "READY":
                 return fill(method, {"ready": False})
-        return Encoded(await self._pass_on(method, body, await self._find(name)))
+        return Encoded(await self._pass_on(method, body, await self._find(name, metadata), metadata))
 
-    async def _all_statistics(self, body: bytes) -> Any:
+    async def _all_statistics(self, body: bytes, metadata: Metadata) -> Any:
+        self._check(metadata)
         response = message("ModelStatisticsResponse")()
         for model in sorted((await self.directory.models()).values(), key=lambda model: model.name):
             if model.state == "READY":
-                response.MergeFromString(await self._pass_on("ModelStatistics", body, model))
+                try:
+                    response.MergeFromString(await self._pass_on("ModelStatistics", body, model, metadata))
+                except PassedOn as error:
+                    # A model whose token is another one is left out, as if it were not there.
+                    if error.code != grpc.StatusCode.UNAUTHENTICATED:
+                        raise
         return response
 
-    async def _find(self, name: str) -> DeployedModel:
+    def _check(self, metadata: Metadata) -> None:
+        if self.tokens is not None:
+            self.tokens.check(metadata_authorization(metadata))
+
+    async def _find(self, name: str, metadata: Metadata) -> DeployedModel:
         """Return a model that can answer now; raise `UnknownModel` or `NotReady`."""
         models = await self.directory.models()
+        if name not in models or models[name].state != "READY":
+            self._check(metadata)
         if name not in models:
             known = ", ".join(sorted(models)) or "none"
             raise UnknownModel(f"Request for unknown model: '{name}' is not found; deployed: {known}")
@@ -88,13 +108,14 @@ class GatewayCalls:
             raise NotReady(f"model '{name}' is not ready: {models[name].reason}")
         return models[name]
 
-    async def _pass_on(self, method: str, body: bytes, model: DeployedModel) -> bytes:
+    async def _pass_on(self, method: str, body: bytes, model: DeployedModel, metadata: Metadata) -> bytes:
         if self._channel is None:
             # Made on first use, because it belongs to the running event loop.
             self._channel = grpc.aio.insecure_channel(self.address, _UNLIMITED)
+        offered = tuple((key, value) for key, value in metadata if key == "authorization")
         try:
             answer: bytes = await self._channel.unary_unary(f"/{SERVICE}/{method}")(
-                body, metadata=(("application", model.app_name),)
+                body, metadata=(("application", model.app_name), *offered)
             )
         except grpc.aio.AioRpcError as error:
             raise PassedOn(error.details() or "", error.code()) from None

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
+from serve_app.access import Tokens
 from serve_app.directory import Directory
 from serve_app.grpc.gateway_calls import GatewayCalls
+from serve_app.grpc.guarded_calls import Calls, Metadata, guarded_calls
 from serve_app.grpc.messages import Encoded
 from serve_app.grpc.model_calls import ModelCalls
 from serve_app.grpc.statuses import fail
 from serve_app.grpc.streams import answer_stream
 
 
-class Calls(Protocol):
-    """What stands behind the methods: `ModelCalls` in a replica, `GatewayCalls` in the gateway."""
-
-    async def call(self, method: str, body: bytes) -> Any:
-        """Return the message (or its bytes as `Encoded`) that answers `method`; raise the domain's errors."""
-        ...
-
-    async def infer(self, body: bytes) -> Any:
-        """Return the `ModelInferResponse` to one request of a stream."""
-        ...
-
-
 def _unary(name: str) -> Callable[..., Awaitable[Any]]:
     async def method(self: GrpcMethods, request: bytes, grpc_context: Any) -> Any:
         try:
-            return await self.grpc_calls.call(name, request)
+            return await self.grpc_calls.call(name, request, grpc_context.invocation_metadata())
         except Exception as error:
             fail(grpc_context, error)
             return Encoded()
@@ -55,9 +45,10 @@ class GrpcMethods:
     RepositoryModelLoad = _unary("RepositoryModelLoad")
     RepositoryModelUnload = _unary("RepositoryModelUnload")
 
-    async def ModelStreamInfer(self, requests: Any, grpc_context: Any) -> AsyncIterator[Any]:  # noqa: ARG002, N802
+    async def ModelStreamInfer(self, requests: Any, grpc_context: Any) -> AsyncIterator[Any]:  # noqa: N802
         """Answer a stream of requests; see `answer_stream`."""
-        async for response in answer_stream(requests, self.grpc_calls.infer):
+        metadata: Metadata = grpc_context.invocation_metadata()
+        async for response in answer_stream(requests, lambda body: self.grpc_calls.infer(body, metadata)):
             yield response
 
 
@@ -66,19 +57,21 @@ class ModelGrpcMethods(GrpcMethods):
 
     servable: Any
     door: Any
+    tokens: Tokens | None = None
 
     @cached_property
     def grpc_calls(self) -> Calls:  # type: ignore[override]
         """The calls for this replica's model."""
-        return ModelCalls(self.servable, self.door.limits.max_body_bytes)
+        return guarded_calls(ModelCalls(self.servable, self.door.limits.max_body_bytes), self.tokens)
 
 
 class GatewayGrpcMethods(GrpcMethods):
     """`GrpcMethods` of the gateway, which has a `directory` of the models."""
 
     directory: Directory
+    tokens: Tokens | None = None
 
     @cached_property
     def grpc_calls(self) -> Calls:  # type: ignore[override]
         """The calls over this cluster's front door."""
-        return GatewayCalls.to_front_door(self.directory)
+        return GatewayCalls.to_front_door(self.directory, self.tokens)

@@ -16,6 +16,7 @@ from deployments.errors import InvalidInput, cause_of
 from deployments.servable import Servable
 from deployments.statistics import Stages
 from serve_app.errors import BodyTooLarge, ModelsAreDeclared
+from serve_app.grpc.guarded_calls import Metadata
 from serve_app.grpc.messages import ModelInferRequest, message
 from serve_app.protocols import v2_metadata
 from serve_app.protocols.grpc_codec import GrpcCodec
@@ -30,7 +31,7 @@ class ModelCalls:
         self.max_body_bytes = max_body_bytes
         self._codec = GrpcCodec(servable)
 
-    async def infer(self, body: bytes) -> Any:
+    async def infer(self, body: bytes, metadata: Metadata = ()) -> Any:  # noqa: ARG002 - the gateway's needs it
         """Answer a `ModelInferRequest`; every failure is counted here and raised on."""
         started_ns = time.monotonic_ns()
         try:
@@ -52,7 +53,7 @@ class ModelCalls:
             self.servable.trace(stages, answer.batch_rows)
         return response
 
-    async def call(self, method: str, body: bytes) -> Any:
+    async def call(self, method: str, body: bytes, metadata: Metadata = ()) -> Any:  # noqa: ARG002
         """Answer the call `method`, whose request is `body`."""
         if method == "ModelInfer":
             return await self.infer(body)

@@ -21,7 +21,7 @@ from deployments.errors import (
     UnknownModel,
 )
 from deployments.events import failure
-from serve_app.errors import BodyTooLarge, ModelsAreDeclared
+from serve_app.errors import BodyTooLarge, ModelsAreDeclared, Unauthorized
 
 
 class PassedOn(SoloError):
@@ -35,6 +35,7 @@ class PassedOn(SoloError):
 CODES: dict[type[SoloError], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
     ModelsAreDeclared: grpc.StatusCode.FAILED_PRECONDITION,
+    Unauthorized: grpc.StatusCode.UNAUTHENTICATED,
     UnknownModel: grpc.StatusCode.NOT_FOUND,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     # gRPC's own code for a message over a server's limit.
