@@ -47,6 +47,18 @@ def soft_stop(processes: Iterable[psutil.Process], console: Path, limit_s: float
         _wait_until_quiet(session, limit_s)
 
 
+def left_behind(folder: Path) -> set[psutil.Process]:
+    """Return the HAProxy processes that still run with a configuration in `folder`, whoever their parent is."""
+    return {process for process in psutil.process_iter() if _is_haproxy(process) and _mentions(process, folder)}
+
+
+def _mentions(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return any(part.startswith(f"{folder}/") for part in process.cmdline())
+    except psutil.Error:
+        return False
+
+
 def _is_haproxy(process: psutil.Process) -> bool:
     try:
         return "haproxy" in process.name()
