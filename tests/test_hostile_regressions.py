@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import numpy as np
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
-from tests.routes_harness import binary_request, call, dense, identity, routes, simple, tensor
+from deployments.errors import InvalidInput
+from serve_app.forwarding import Forwarder
+from tests.openapi_front import Front
+from tests.routes_harness import LOOP, binary_request, call, dense, identity, routes, simple, tensor
 
 HUGE = 2**63 - 1
 ROWS = np.arange(16, dtype=np.int32).reshape(1, 16)
@@ -61,3 +67,68 @@ def test_utf_16_is_no_json_even_with_such_a_token() -> None:
 def test_lists_nested_as_deep_as_numpy_can_and_deeper(depth: int, kernel: bytes) -> None:
     body = b'{"instances":%b}' % (b"[" * depth + kernel + b"]" * depth)
     assert call(routes(dense()), "/v1/models/dense:predict", body).status == 400
+
+
+class Asked:
+    """The gateway, spoken to in ASGI."""
+
+    def __init__(self, scope: dict[str, Any], *messages: dict[str, Any]) -> None:
+        self.waiting = list(messages)
+        self.sent: list[Any] = []
+        LOOP.run_until_complete(Front().gateway({"headers": [], **scope}, self.receive, self.send))
+
+    async def receive(self) -> Any:
+        return self.waiting.pop(0)
+
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+
+@pytest.mark.parametrize("path", ["/", "/v2", "/v2/models/simple", "/v1/models/simple"])
+def test_the_gateway_has_no_websockets(path: str) -> None:
+    asked = Asked({"type": "websocket", "path": path}, {"type": "websocket.connect"})
+    assert asked.sent == [{"type": "websocket.close"}]
+
+
+def test_a_client_that_hangs_up_on_the_gateway_gets_no_answer_and_no_stack_trace() -> None:
+    asked = Asked({"type": "http", "method": "POST", "path": "/v2/repository/index"}, {"type": "http.disconnect"})
+    assert asked.sent == []
+
+
+async def forwarded(path: str, *headers: tuple[bytes, bytes]) -> str:
+    """Return the path that arrives at a real server behind the gateway's `Forwarder`."""
+
+    async def echo(request: web.Request) -> web.Response:
+        return web.Response(text=request.raw_path)
+
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", echo)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b""}
+
+    async with TestServer(app) as server:
+        forwarder = Forwarder(str(server.make_url("/")).rstrip("/"), 1000)
+        try:
+            return (await forwarder.forward(path, {"method": "POST", "headers": headers}, receive)).body.decode()
+        finally:
+            await forwarder.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "arrived"),
+    [
+        ("/v1/models/a:predict", "/v1/models/a:predict"),
+        ("/v1/models/a/../../../-/routes", "/v1/models/a/../../../-/routes"),
+        ("/v1/models/a?b#c", "/v1/models/a%3Fb%23c"),
+        ("/v1/models/a%2fb", "/v1/models/a%252fb"),
+        ("/v1/models/a\0b", "/v1/models/a%00b"),
+    ],
+)
+def test_a_path_is_passed_on_as_it_came(path: str, arrived: str) -> None:
+    assert asyncio.run(forwarded(path)) == arrived
+
+
+def test_a_control_character_in_a_header_cannot_be_passed_on() -> None:
+    with pytest.raises(InvalidInput, match="cannot be passed on"):
+        asyncio.run(forwarded("/v1/models/a", (b"x", b"a\x01")))
