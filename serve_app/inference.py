@@ -18,6 +18,7 @@ from deployments.statistics import Stages
 from deployments.tensors import Array, Arrays
 from serve_app import bodies
 from serve_app.bodies import Headers
+from serve_app.departures import WhileWaiting
 from serve_app.limits import Limits
 from serve_app.responses import Receive, Response
 
@@ -70,7 +71,8 @@ class Inference:
                 request = await asyncio.to_thread(codec.decode, body, headers)
             decoded_ns = time.monotonic_ns()
             deadline_s = _deadline_s(request.timeout_s, headers, started_ns)
-            answer = await self.servable.predict(request.inputs, deadline_s)
+            with WhileWaiting(receive):
+                answer = await self.servable.predict(request.inputs, deadline_s)
             answered_ns = time.monotonic_ns()
             response = codec.encode(answer.outputs, request)
             if headers.get(b"accept-encoding") in bodies.CODINGS:

@@ -241,7 +241,7 @@ def test_side_doors_are_closed_while_the_front_door_is_on_loopback(front):
     assert len(binds) == 4
     assert all(bind.startswith("127.0.0.1:") for bind in binds)
     assert " mode 600 level admin" in config
-    assert "127.0.0.1:514" not in config
+    assert "127.0.0.1:514 " not in config
 
 
 def test_side_doors_stay_open_where_the_front_door_is():
