@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from serve_app.environment import free_port
-from serve_app.front_stop import on_their_way, soft_stop
+from serve_app.front_stop import left_behind, on_their_way, soft_stop
 from serve_app.haproxy_front import haproxy
 
 CONFIG = """
@@ -110,3 +110,9 @@ def test_without_haproxy_nothing_is_waited_for(tmp_path: Path) -> None:
 def test_requests_are_counted_over_all_backends() -> None:
     table = "# pxname,svname,qcur,qmax,scur,smax\na,BACKEND,0,0,2,7\nb,BACKEND,0,0,,\nc,BACKEND,0,0,1,1\n\n"
     assert on_their_way(table) == 3
+
+
+def test_a_haproxy_is_found_by_its_folder_whoever_its_parent_is(front: tuple[psutil.Process, int, Path]) -> None:
+    process, _, console = front
+    assert left_behind(console.parent) == {process}
+    assert left_behind(Path("/nowhere")) == set()
