@@ -8,7 +8,7 @@ GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu)
 comma := ,
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: serve test lint bench faults constraints clean
+.PHONY: serve test lint bench faults scaling constraints clean
 .DEFAULT_GOAL := serve
 
 serve: .venv/.serve
@@ -27,6 +27,11 @@ bench: .venv/.dev
 
 faults: .venv/.dev
 	.venv/bin/python -m tests.faults
+
+# Autoscaling under a load curve, then several nodes in network namespaces (which needs root).
+scaling: .venv/.dev
+	.venv/bin/python -m tests.scaling.autoscale
+	.venv/bin/python -m tests.scaling.nodes
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 14) else f"keras-solo needs Python 3.10 to 3.13, but $(PYTHON) is {v[0]}.{v[1]}: set PYTHON=…")'
