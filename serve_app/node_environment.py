@@ -48,6 +48,15 @@ PORTS = (
 )
 """Beside 8000 and 9000 (`http_options.port`, `grpc_options.port`), where clients come in."""
 
+KEPT_CLOSED = {
+    METRICS_PORT: "HAProxy's metrics",
+    STATS_PORT: "HAProxy's statistics",
+    10_001: "Ray Client, head only",
+    44_217: "the autoscaler's metrics, head only",
+    44_227: "the dashboard's metrics, head only",
+}
+"""What listens on every address although no other node needs it: a firewall should keep these closed."""
+
 
 def variables(folder: Path | None = None) -> Mapping[str, str]:
     """Return the environment of this node's `ray start`, with HAProxy's files in `folder`, which is made."""
