@@ -26,6 +26,8 @@ FAST: Mapping[str, str] = {
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "1",
     # How long a stopping replica stays reachable while HAProxy learns of it (0.1 s here); 30 makes Ctrl-C wait as long.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+    # Serve restarts a HAProxy that died after three checks: 30 s without an answer by default, 3 s with this.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     # A node's usage report is nobody's business, and a name lookup at start-up costs seconds without a network.
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",

@@ -56,6 +56,7 @@ FROM_ZERO = "    http-response add-header server-timing from-zero;dur=%Tr if { s
 """Where no replica ran, Serve's fallback proxy held the request until one did: says how long."""
 UNAVAILABLE = b'{"error":"no replica of this model can answer now; try again"}'
 OVERLOADED = '{\\"error\\":\\"this model has more requests than it can answer; try again\\"}'
+STARTING = '{\\"error\\":\\"the front door does not know its applications yet; try again\\"}'
 NOT_FOUND = '{\\"error\\":\\"no application has this path\\"}'
 
 _ROUTE = re.compile(r"^    acl is_http-(\S+) path (/\S*)$", re.MULTILINE)
@@ -92,7 +93,7 @@ def tighten(config: str, unavailable: Path) -> str:
     `unavailable` is the file with HAProxy's own answer to what it cannot deliver.
     """
     config = re.sub(r"(?m)^(    errorfile 50[234]) .*$", rf"\1 {unavailable}", config)
-    config = re.sub(r'(?m)^(    http-request return status 404) .* lf-string "Path .*$', _not_found, config)
+    config = re.sub(r'(?m)^    http-request return status 404 .* lf-string "Path .*$', _no_path(config), config)
     config = re.sub(r"(?m)^(    stats socket .*) mode 666 ", r"\1 mode 600 ", config)
     if "timeout http-request" not in config:
         config = config.replace("\ndefaults\n", f"\ndefaults\n    timeout http-request {HEADERS_S}s\n", 1)
@@ -117,8 +118,11 @@ def _bounded(backend: re.Match[str]) -> str:
     return f"{head}\n{refuse} if {{ queue ge {QUEUED} }}\n{rest}"
 
 
-def _not_found(found: re.Match[str]) -> str:
-    return f'{found[1]} content-type application/json string "{NOT_FOUND}"'
+def _no_path(config: str) -> str:
+    """Return the rule for paths of no application; while none is known at all, HAProxy has just been started anew."""
+    if _ROUTE.search(config):
+        return f'    http-request return status 404 content-type application/json string "{NOT_FOUND}"'
+    return f'    http-request return status 503 content-type application/json hdr retry-after 1 string "{STARTING}"'
 
 
 def unavailable_answer() -> bytes:

@@ -249,14 +249,17 @@ def test_side_doors_stay_open_where_the_front_door_is():
     assert haproxy_front.tighten(config, Path("503.http")) == config
 
 
-def test_what_reaches_no_replica_is_answered_in_the_protocols_form(tmp_path):
-    """A backend whose only server is gone: connections to a closed port are refused."""
-    path, http_port, _ = render(tmp_path, {"app-one": free_port()}, {}, with_grpc=False)
+@pytest.mark.parametrize(
+    ("apps", "statuses"), [({"app-one"}, {"/v2/models/one/infer": 503, "/nowhere": 404}), (set(), {"/nowhere": 503})]
+)
+def test_what_reaches_no_replica_is_answered_in_the_protocols_form(tmp_path, apps, statuses):
+    """A backend whose only server is gone (connections to its port are refused), and a HAProxy just started anew."""
+    path, http_port, _ = render(tmp_path, {app: free_port() for app in apps}, {}, with_grpc=False)
     with subprocess.Popen(
         [haproxy_front.write_launcher(tmp_path), "-db", "-f", path], stderr=subprocess.PIPE
     ) as process:
         _wait_for(http_port)
-        for asked, status in (("/v2/models/one/infer", 503), ("/nowhere", 404)):
+        for asked, status in statuses.items():
             connection = http.client.HTTPConnection("127.0.0.1", http_port, timeout=30)
             connection.request("GET", asked)
             answer = connection.getresponse()
