@@ -57,12 +57,17 @@ def application(name: str, source: str, args: Mapping[str, Any]) -> dict[str, An
 
 
 @contextlib.contextmanager
-def serve(folder: Path, applications: Sequence[Mapping[str, Any]], port: int) -> Iterator[Served]:
-    """Serve `applications` and the gateway until the block ends."""
+def serve(
+    folder: Path, applications: Sequence[Mapping[str, Any]], port: int, grpc_port: int | None = None
+) -> Iterator[Served]:
+    """Serve `applications` and the gateway until the block ends; gRPC on Serve's own port unless another is given."""
     gateway = {"name": "gateway", "import_path": "serve_app:gateway_app", "route_prefix": "/", "args": {}}
     config, log = folder / "serve_config.yaml", folder / "server.log"
-    http = {"host": "127.0.0.1", "port": port}
-    config.write_text(yaml.safe_dump({"http_options": http, "applications": [*map(dict, applications), gateway]}))
+    document: dict[str, Any] = {"applications": [*map(dict, applications), gateway]}
+    document["http_options"] = {"host": "127.0.0.1", "port": port}
+    if grpc_port is not None:
+        document["grpc_options"] = {"port": grpc_port}
+    config.write_text(yaml.safe_dump(document))
     command = [str(SOLO), "serve", str(config), "--port", str(port), "--no-dashboard"]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     with log.open("wb") as output:
