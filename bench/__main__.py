@@ -6,7 +6,8 @@
 
 Each server is started once for its row, holds its first answers against `model(x)`, and is asleep (SIGSTOP) while
 others are measured. Figures are medians over the rounds; ratios are of medians within one run. Writes
-`bench/results/side_by_side.json`, a Markdown table and a plot; rows that were not run keep their earlier figures.
+`bench/results/side_by_side.json`, a Markdown table and a plot, and the README's table of targets; rows that were not
+run keep their earlier figures.
 """
 
 from __future__ import annotations
@@ -76,6 +77,10 @@ def write(out: Path, model: str, result: dict[str, Any]) -> None:
     path.write_text(json.dumps({"targets": goals, "rows": found}, indent=1) + "\n")
     text = report.markdown(lines, goals, found[model]["machine"], result["rounds"])
     (out / "side_by_side.md").write_text(text)
+    if out == RESULTS:
+        readme = (ROOT / "README.md").read_text()
+        updated = report.into_readme(readme, goals, found[model]["machine"], result["rounds"])
+        (ROOT / "README.md").write_text(updated)
     side_by_side_plot.plot(lines, out / "side_by_side.png")
     for goal in goals:
         if goal["value"] is not None:

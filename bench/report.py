@@ -57,6 +57,19 @@ def markdown(found: list[Line], targets: list[dict[str, Any]], machine: Mapping[
     return "\n".join(text) + "\n"
 
 
+BEGIN, END = "<!-- side by side: written by `python -m bench` -->", "<!-- end -->"
+
+
+def into_readme(text: str, targets: list[dict[str, Any]], machine: Mapping[str, Any], rounds: int) -> str:
+    """Return a README's `text` with the targets' table between its marks; unchanged where it has none."""
+    start, end = text.find(BEGIN), text.find(END)
+    if not 0 <= start < end:
+        return text
+    about = f"{machine['cores']} cores of {machine['cpu']}, medians of {rounds} rounds in one run:"
+    table = "\n".join([about, "", *_targets(targets)])
+    return f"{text[: start + len(BEGIN)]}\n{table}\n{text[end:]}"
+
+
 def _targets(targets: list[dict[str, Any]]) -> list[str]:
     head = ["| target | wanted | measured | against | |", "|---|---|---|---|---|"]
     rows = [
