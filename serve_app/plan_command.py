@@ -32,6 +32,9 @@ def plan(
     tf32: Annotated[bool, typer.Option("--tf32", help="Let GPUs round float32 products to TF32.")] = False,
     tolerance: Annotated[float | None, typer.Option(help="Largest error allowed; default: the precision's.")] = None,
     budget: Budget = 30.0,
+    candidates: Annotated[
+        str | None, typer.Option(metavar="session,litert", help="Try these ways only; default: all.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, gpu or cpu.")] = "auto",
     arg: Arguments = None,
     custom_objects: Annotated[str | None, typer.Option(help="A module that registers custom layers.")] = None,
@@ -63,6 +66,7 @@ def plan(
     try:
         raw["source_args"] = dict(_argument(text) for text in arg or [])
         raw |= {"allowed_batch_sizes": _sizes("--batch-sizes", batch_sizes)} if batch_sizes else {}
+        raw |= {"candidates": candidates.split(",")} if candidates else {}
         raw |= {"allowed_lengths": _sizes("--lengths", lengths)} if lengths else {}
         _plan(raw, json, plot)
     except SoloError as error:

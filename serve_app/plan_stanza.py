@@ -14,7 +14,7 @@ PAYS = 0.9
 DEFAULT_BUDGET_S = ModelArgs.model_fields["plan_budget_s"].default
 COPIED = (
     "source_args", "custom_objects", "safe_mode", "signature_name", "precision", "tf32", "tolerance",
-    "allowed_lengths", "padding_value",
+    "allowed_lengths", "padding_value", "candidates",
 )  # fmt: skip
 """What is passed on from the command line where it is not the default."""
 
