@@ -80,6 +80,7 @@ def replica_options(model: ModelArgs, revision: str | None = None) -> ReplicaOpt
             padding_value=model.padding_value,
             cache_dir=None if model.plan_cache is None else Path(model.plan_cache).expanduser(),
             inline_bound_ms=model.inline_bound_ms,
+            only=model.candidates,
         ),
         precision=model.precision,
         device=model.device,

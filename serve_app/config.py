@@ -116,6 +116,7 @@ class ModelArgs(DoorArgs):
     batch_wait_timeout_s: Annotated[float, Field(ge=0)] = 0.01
     max_queue_delay_ms: Annotated[float, Field(ge=0)] = 0.0
     max_queue_rows: Positive | None = None
+    candidates: tuple[str, ...] = ()
     plan_budget_s: Annotated[float, Field(ge=0)] = 30.0
     plan_cache: str | None = "~/.cache/keras-solo"
     inline_bound_ms: Annotated[float, Field(ge=0)] = 1.0

@@ -162,3 +162,10 @@ def test_yaml_round_trip_keeps_the_raw_config(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(raw))
     assert serve_config.read(path).raw == raw
+
+
+def test_the_ways_that_are_tried_can_be_named() -> None:
+    from serve_app.builders import replica_options
+
+    model = ModelArgs.parse({"name": "m", "source": "m.keras", "candidates": ["session", "eager"]})
+    assert replica_options(model).plan.only == ("session", "eager")
