@@ -34,6 +34,11 @@ class ServeConfig:
         apps = [app for app in self.raw["applications"] if app.get("import_path") == MODEL_APP]
         return list(zip(apps, self.models, strict=True))
 
+    @property
+    def paths(self) -> list[str]:
+        """Each model's path: its own, or its version's where that is its application's prefix."""
+        return [versions.path_of(model.name, model.version, app.get("route_prefix", "/")) for app, model in self.pairs]
+
 
 def read(path: str | Path) -> ServeConfig:
     """Read and check a serve config; raise `ConfigError` naming the file, the key and what was expected."""

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from deployments.errors import ConfigError, LoadError
-from serve_app import environment, front_stop, serve_config, serve_progress
+from serve_app import environment, front_stop, placement, serve_config, serve_progress
 from serve_app.grpc_options import with_grpc
 from serve_app.serve_config import ServeConfig
 from serve_app.serve_progress import Show
@@ -106,13 +106,17 @@ def _cluster(raw: Mapping[str, Any], config: ServeConfig, options: Options) -> I
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     schema = ServeDeploySchema.model_validate(raw)
-    own = {"num_cpus": _logical_cpus(config), "include_dashboard": options.dashboard}
+    own = {
+        "num_cpus": placement.local_cpus(len(config.models), psutil.cpu_count() or 1),
+        "include_dashboard": options.dashboard,
+    }
     own = own if options.address == "local" else {}
     _start_ray(options.address, own)
     if any(model.device == "auto" for model in config.models) and not ray.cluster_resources().get("GPU"):
         _say("warning: no GPU in this cluster, so models with device auto are served on the CPU; see `solo doctor`")
     children = _descendants()
     try:
+        _require_room(config, options)
         # What the `serve run` command does (ray/serve/scripts.py, 2.60); there is no public call for a whole YAML.
         try:
             client = api.serve_start(
@@ -139,6 +143,9 @@ def _cluster(raw: Mapping[str, Any], config: ServeConfig, options: Options) -> I
                     ray_serve.delete(application.name)
             ray.shutdown()
         _end(children)
+        if options.address == "local":
+            # One that Serve started while it shut down, out of reach since its parent is gone.
+            _end(front_stop.left_behind(Path(os.environ["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"]).parent))
 
 
 def _start_ray(address: str, own: Mapping[str, Any]) -> None:
@@ -160,9 +167,32 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _logical_cpus(config: ServeConfig) -> int:
-    """Return Ray's CPU count: the machine's, and at least one for each model, so that none waits for a core."""
-    return max(psutil.cpu_count() or 1, len(config.models) + 1)
+def _require_room(config: ServeConfig, options: Options) -> None:
+    """Raise `LoadError` where replicas would wait for ever; a cluster that was joined may yet grow."""
+    lacks = placement.shortages(_demands(config), [node["Resources"] for node in _nodes()])
+    text = "; ".join(lack.text for lack in lacks)
+    if lacks and options.address == "local":
+        raise LoadError(f"{text}; {placement.ADVICE}")
+    if lacks:
+        _say(f"warning: {text}; waiting for nodes to join")
+
+
+def _demands(config: ServeConfig) -> list[placement.Demand]:
+    import ray
+
+    return placement.demands(config.pairs, ray.cluster_resources().get("GPU", 0))
+
+
+def _nodes() -> list[dict[str, Any]]:
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _free() -> list[Mapping[str, float]]:
+    from ray._private import state
+
+    return list(state.available_resources_per_node().values())
 
 
 def _descendants() -> set[psutil.Process]:
@@ -183,6 +213,7 @@ def _wait_until_running(config: ServeConfig, stop: threading.Event, show: Show) 
     from ray import serve as ray_serve
 
     said: dict[str, str] = {}
+    unplaced = placement.Unplaced(_demands(config), _say)
     while not stop.is_set():
         apps = ray_serve.status().applications
         for name, app in apps.items():
@@ -193,8 +224,10 @@ def _wait_until_running(config: ServeConfig, stop: threading.Event, show: Show) 
                 _say(f"{name}: {app.status.lower()}")
         if apps and all(app.status == "RUNNING" for app in apps.values()):
             return
-        for name, (fraction, step) in _steps(config).items():
+        steps = _steps(config)
+        for name, (fraction, step) in steps.items():
             show(name, fraction, step)
+        unplaced.look(steps, _free)
         stop.wait(POLL_S)
 
 
@@ -214,7 +247,7 @@ def _wait_until_answering(config: ServeConfig, http: Mapping[str, Any], stop: th
 
     ends_s = time.monotonic() + ANSWER_S
     base = announcement.base_url(http)
-    waiting = [f"{base}/v2/models/{model.name}/ready" for model in config.models]
+    waiting = [f"{base}{path}/ready" for path in config.paths]
     while waiting and not stop.wait(POLL_S):
         waiting = [url for url in waiting if not announcement.answers(url)]
         if time.monotonic() > ends_s:
@@ -239,17 +272,15 @@ def _announce(config: ServeConfig, http: Mapping[str, Any]) -> None:
     base = announcement.base_url(http)
     door = announcement.front_door(http["port"])
     _say(f"ready on {base} ({door})")
-    for model in config.models:
-        for line in announcement.model_lines(f"{base}/v2/models/{model.name}"):
+    for path in config.paths:
+        for line in announcement.model_lines(f"{base}{path}"):
             _say(f"  {line}")
     _say(f"the page: {base}/   metrics for Prometheus: {_metrics_url()}")
 
 
 def _metrics_url() -> str:
     """Return where this node's exporter answers; Ray chose its port."""
-    import ray
-
-    node = next(node for node in ray.nodes() if node["Alive"])
+    node = _nodes()[0]
     return f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
 
 

@@ -30,6 +30,12 @@ def version_path(name: str, version: str) -> str:
     return f"{MODELS_PREFIX}{name}/versions/{version}"
 
 
+def path_of(name: str, version: str, prefix: str) -> str:
+    """Return the path at which the application with route prefix `prefix` answers for the model."""
+    versioned = version_path(name, version)
+    return versioned if prefix.rstrip("/") == versioned else model_path(name)
+
+
 def newest_first(version: str) -> tuple[int, str]:
     """Return a sort key under which the newest version is the largest: by number, and names below numbers."""
     return (int(version) if version.isdigit() else -1, version)
