@@ -4,7 +4,8 @@
     python -m bench.soak --requests 300000
 
 Closed loops against one server with three models: JSON of one row and of 32, binary digits, PNG pictures, and 602 KB
-images. Writes `bench/results/soak.json` and `soak.png`. A slope counts as one where it is above twice its own error.
+images. Writes `bench/results/soak.json` and `soak.png`. Something climbs where its slope is above twice its standard
+error, over means of `BLOCKS` blocks, and adds up to more than `LEAST` of itself over the run.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ POINTS = 120
 """How many times over the whole run memory and latency are written down."""
 WARM_SHARE = 0.2
 """The share of the run left out of the slopes: pools, arenas and buffers fill."""
+BLOCKS = 12
+"""Points next to each other are alike; means of blocks are nearly independent, as a standard error wants them."""
+LEAST = 0.01
 HANG_S = 30.0
 MODELS = {
     "mlp": "bench.models:mlp",
@@ -193,14 +197,20 @@ def latency_slope(points: Sequence[dict[str, Any]], name: str) -> dict[str, Any]
 def slope(requests: Sequence[int], values: Sequence[float]) -> dict[str, Any]:
     """Return the least-squares slope per 100,000 requests after the warm-up, its standard error, and a verdict."""
     skip = int(WARM_SHARE * len(values))
-    x, y = np.array(requests[skip:]) / 1e5, np.array(values[skip:])
-    if len(x) < 3:
+    if len(values) - skip < 2 * BLOCKS:
         return {"per_100k": None, "error": None, "climbs": None}
+    x, y = (_means(np.array(column[skip:])) for column in (requests, values))
+    x = x / 1e5
     centred = x - x.mean()
     per_100k = float(centred @ y / (centred @ centred))
     left = y - y.mean() - per_100k * centred
     error = float(np.sqrt(left @ left / (len(x) - 2) / (centred @ centred)))
-    return {"per_100k": round(per_100k, 4), "error": round(error, 4), "climbs": per_100k > 2 * error}
+    climbs = bool(per_100k > 2 * error and per_100k * (x[-1] - x[0]) > LEAST * y.mean())
+    return {"per_100k": round(per_100k, 4), "error": round(error, 4), "climbs": climbs}
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+    return np.array([block.mean() for block in np.array_split(values, BLOCKS)])
 
 
 if __name__ == "__main__":
