@@ -10,7 +10,7 @@ from ray.serve import metrics as instruments
 
 from deployments.events import event
 from deployments.replica import ModelReplica, ReplicaOptions
-from serve_app import environment, tracing
+from serve_app import access_log, environment, tracing
 from serve_app.access import App, Tokens, guarded, is_ready_path
 from serve_app.autoscaling import LoadMeter
 from serve_app.cors import with_cors
@@ -58,6 +58,7 @@ class KerasReplica(ModelGrpcMethods, ModelReplica):
     def __serve_build_asgi_app__(self) -> App:
         """Return the routes of this model; Serve calls this after `__init__`."""
         self.servable.trace = tracing.recorder()
+        access_log.skip_unwanted(logging.getLogger("ray.serve"))
         routes = ModelRoutes(self.servable, self.door.limits, self.door.preprocess)
         return with_cors(guarded(routes, self.tokens, is_ready_path), self.door.cors_origins)
 
