@@ -42,7 +42,7 @@ class WhileWaiting:
         if self._listening is not None:
             self._listening.cancel()
         if self._gone and kind is asyncio.CancelledError:
-            if hasattr(self._task, "uncancel"):  # Python 3.11
+            if self._task is not None and hasattr(self._task, "uncancel"):  # Python 3.11
                 self._task.uncancel()
             raise ClientGone
 
