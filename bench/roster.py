@@ -25,7 +25,7 @@ from serve_app.environment import free_port
 
 START_S = 300
 ANSWER_S = 30
-SETTLE_S = 1.0
+SETTLE_S = 0.7
 """After waking: timers that ran out meanwhile fire, caches fill."""
 ATTEMPTS = 2
 """Ray's own start fails now and then on a busy machine."""

@@ -18,6 +18,7 @@ from bench.contenders import IN_PROCESS, OURS, SERVERS
 from bench.roster import Entrant, Roster
 from bench.rows import CLIENTS, Row
 from serve_app.load import connection
+from serve_app.load.closed_loop import ClosedLoop
 from serve_app.load.open_loop import OpenLoop
 from serve_app.load.summary import summarise
 
@@ -26,6 +27,7 @@ Key = tuple[str, str, str]
 """Form (or, in process, whose function), load, server."""
 SAME, OWN = "Poisson, the same rate for all", "Poisson at half of its own capacity"
 IN_PROCESS_LOAD = "in process"
+WARM_S = 0.5
 POISSON_SECONDS = 2.5
 """How many times as long as a closed loop: a 99th percentile wants some thousand requests."""
 
@@ -80,22 +82,22 @@ class Turns:
             return
         for form in self._forms(entrant):
             wanted = requests.make(entrant.contender, self.row.model, form, entrant.url)
-            http_load.run(wanted, 1, 1)
+            connection.run(ClosedLoop(wanted, 1, WARM_S).run())
             lone_ms = 0.0
             for clients in CLIENTS:
                 name = entrant.contender.name
-                if lone_ms * clients > self._seconds * 1e3 / 2:
+                if lone_ms * clients > self.seconds * 1e3 / 2:
                     self.skipped[f"{self.row.model}, {form}, {clients} clients: {name}"] = (
                         f"{clients} clients would wait {lone_ms * clients / 1e3:.1f} s for one answer each"
                     )
                     continue
-                load = http_load.run(wanted, clients, self._seconds)
+                load = http_load.run(wanted, clients, self.seconds)
                 lone_ms = lone_ms or load.p50_ms
                 self._note(form, _clients(clients), name, dataclasses.asdict(load))
 
     def _time_in_process(self, entrant: Entrant) -> None:
         for way in ("plan", "compiled", *(["predict"] if self.row.model == "mlp" else [])):
-            url = f"{entrant.url}/time?way={way}&seconds={self._seconds}"
+            url = f"{entrant.url}/time?way={way}&seconds={self.seconds}"
             with urllib.request.urlopen(url, timeout=120) as answer:
                 self._note(way, IN_PROCESS_LOAD, entrant.contender.name, json.load(answer))
 
@@ -113,7 +115,7 @@ class Turns:
 
     def _poisson(self, entrant: Entrant, load: str, rate_per_s: float) -> None:
         wanted = requests.make(entrant.contender, self.row.model, self.row.poisson, entrant.url)
-        seconds = self._seconds * POISSON_SECONDS
+        seconds = self.seconds * POISSON_SECONDS
         seen = connection.run(OpenLoop(wanted, rate_per_s, seconds).run())
         told = summarise(seen, seconds, rate_per_s=rate_per_s)
         latencies = {key: getattr(told, key) for key in ("p50_ms", "p90_ms", "p99_ms", "per_s", "count")}
@@ -124,10 +126,6 @@ class Turns:
         """Return what `name` answered a second in its first round, at its best number of clients."""
         loads = [self.samples.get((self.row.poisson, _clients(clients), name)) for clients in CLIENTS]
         return max((load[0]["per_s"] for load in loads if load), default=None)
-
-    @property
-    def _seconds(self) -> float:
-        return self.seconds * self.row.slowness
 
     def _forms(self, entrant: Entrant) -> list[str]:
         return [form for form in self.row.forms if form in entrant.contender.takes]
