@@ -46,6 +46,10 @@ class Connection(asyncio.Protocol):
         self._whole_bytes = 0
         """Length of head and body, once the head is here; -1 for a chunked answer."""
         self._status = 0
+        self._says_close = False
+        self._closed = 0
+        """How many transports were closed here, whose ends are therefore no loss."""
+        self._request: Request | None = None
         self.due_s = 0.0
         """When the request on it was due, and when it was sent; its user's."""
         self.sent_s = 0.0
@@ -53,6 +57,7 @@ class Connection(asyncio.Protocol):
 
     async def open(self, request: Request) -> Connection:
         """Connect to where `request` goes; raises `OSError`."""
+        self._request = request
         context = ssl.create_default_context() if request.is_secure else None
         host, port = request.address
         await asyncio.get_running_loop().create_connection(lambda: self, host, port, ssl=context)
@@ -60,8 +65,20 @@ class Connection(asyncio.Protocol):
 
     def send(self, message: bytes) -> None:
         """Send one request; the answer comes to `answered`."""
-        assert self.transport is not None
-        self.transport.write(message)
+        if self.transport is None:
+            asyncio.get_running_loop().create_task(self._send_anew(message))
+        else:
+            self.transport.write(message)
+
+    async def _send_anew(self, message: bytes) -> None:
+        """Connect again and send: the server had announced that its last answer here was the last."""
+        assert self._request is not None
+        try:
+            await self.open(self._request)
+        except OSError:
+            self._lost(self)
+        else:
+            self.send(message)
 
     def close(self) -> None:
         """Hang up."""
@@ -80,14 +97,22 @@ class Connection(asyncio.Protocol):
         if self._whole_bytes and self._is_whole():
             status, self._status, self._whole_bytes = self._status, 0, 0
             self._received.clear()
+            if self._says_close and self.transport is not None:
+                self.transport.close()
+                self.transport, self._closed = None, self._closed + 1
             self._answered(self, status)
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
         """Tell the user; asyncio calls this."""
-        self._lost(self)
+        if self._closed:
+            self._closed -= 1
+        else:
+            self._lost(self)
 
     def _read_head(self, head: bytes, head_bytes: int) -> None:
         self._status = int(head[9:12])
+        # HAProxy says so when it makes way for one with a new configuration (RFC 9112, section 9.6).
+        self._says_close = b"\r\nconnection: close" in head
         # With its line's start: a binary answer has an Inference-Header-Content-Length, too.
         length = head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0]
         chunked = b"\r\ntransfer-encoding: chunked" in head
