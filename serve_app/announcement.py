@@ -11,6 +11,8 @@ from typing import Any
 
 import psutil
 
+from serve_app.access import BY_SERVER, TokenSource
+
 INLINE_VALUES = 32
 """Up to this many values a curl line can carry the input itself."""
 
@@ -21,7 +23,10 @@ def front_door(port: int) -> str:
         # An address is (host, port) for every socket that listens; psutil's types allow for others.
         listens = connection.status == psutil.CONN_LISTEN and tuple(connection.laddr)[1:] == (port,)
         if listens and connection.pid:
-            name = psutil.Process(connection.pid).name()
+            try:
+                name = psutil.Process(connection.pid).name()
+            except psutil.NoSuchProcess:
+                continue  # HAProxy is just handing over to its successor, which listens as well
             if "haproxy" in name:
                 return "HAProxy, straight to each model's replica"
             return f"through {name}, not HAProxy: several times slower; see `solo doctor`"
@@ -43,15 +48,19 @@ def answers(url: str) -> bool:
     return True
 
 
-def model_lines(url: str) -> list[str]:
-    """Return the lines about the model at `url`: what it is, how it runs, and a curl line that works."""
-    about, plan = _get(url), _get(f"{url}/plan")
+def model_lines(url: str, source: TokenSource = BY_SERVER) -> list[str]:
+    """Return the lines about the model at `url`: what it is, how it runs, and a curl line that works.
+
+    Where `source` holds tokens one of them is used here, and named, not shown, in the line.
+    """
+    token = min(source.read() or (), default=None)
+    about, plan = _get(url, token), _get(f"{url}/plan", token)
     shapes = ", ".join(f"{t['name']} {t['datatype']} {t['shape']}" for t in about["inputs"])
     chosen = plan["chosen"].get("1") or next(iter(plan["chosen"].values()))
     return [
         f"{about['name']} version {about['versions'][0]}: {shapes} on {plan['device']}, {plan['precision']}",
         f"  runs as {chosen}{_speed(plan, chosen)}",
-        f"  {curl_line(url, about)}",
+        f"  {curl_line(url, about)}{'' if token is None else f' -H {source.header()}'}",
     ]
 
 
@@ -82,6 +91,7 @@ def _example(tensor: dict[str, Any]) -> dict[str, Any]:
     return {"name": tensor["name"], "datatype": tensor["datatype"], "shape": shape, "data": [value] * math.prod(shape)}
 
 
-def _get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+def _get(url: str, token: str | None = None) -> Any:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
         return json.load(answer)
