@@ -179,7 +179,7 @@ def ask(request: Request) -> tuple[int, float, str]:
         asked = urllib.request.Request(request.url, request.body, dict(request.headers))
         with urllib.request.urlopen(asked, timeout=SETTLE_S) as answer:
             answer.read()
-            status, timing = answer.status, answer.headers.get("Server-Timing", "")
+            status, timing = answer.status, ", ".join(answer.headers.get_all("Server-Timing") or [])
     except urllib.error.HTTPError as error:
         status, timing = error.code, error.read().decode(errors="replace")[:300]
     except OSError as error:
