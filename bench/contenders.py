@@ -51,9 +51,11 @@ CONTENDERS = (
     Contender("uvicorn + XLA", "bare_uvicorn", takes=EVERYTHING),
     Contender("uvicorn + model.predict", "bare_uvicorn", "predict"),
     Contender("LitServe", "lit", environment="litserve"),
+    Contender("LitServe, batching", "lit", "batched", environment="litserve"),
     Contender("BentoML", "bento", environment="bentoml"),
     Contender("MLServer", "ml_server", protocol="v2", environment="mlserver", path=V2),
     Contender("PyTriton", "triton", protocol="v2", environment="pytriton", takes=TENSORS, path=V2),
+    Contender("PyTriton, batching", "triton", "batched", "v2", "pytriton", TENSORS, V2),
     Contender("Ray Serve tutorial + model.predict", "ray_tutorial", "predict"),
     Contender("Ray Serve tutorial + XLA", "ray_tutorial"),
     Contender("limit: no-op under uvicorn", "bare_uvicorn", "noop", takes=TENSORS),
@@ -61,7 +63,7 @@ CONTENDERS = (
     Contender("limit: uvicorn reading the body", "bare_uvicorn", "read", takes=TENSORS),
 )
 BY_NAME = {contender.name: contender for contender in CONTENDERS}
-SERVERS = ("LitServe", "BentoML", "MLServer", "PyTriton")
+SERVERS = ("LitServe", "LitServe, batching", "BentoML", "MLServer", "PyTriton", "PyTriton, batching")
 """The peers that are servers of models; the others are hand-written or limits."""
 IN_PROCESS = Contender("limit: in process", "in_process")
 """No server: the functions themselves, timed without a network; its `way` is the candidate that our plan chose."""

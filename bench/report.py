@@ -11,6 +11,8 @@ from bench.rows import ROWS
 from bench.turns import IN_PROCESS_LOAD, Key, Load
 
 Line = dict[str, Any]
+WAYS = {"noop": "", "read": "", "batched": "compiled"}
+"""A contender's way of running to the function that was timed in process for it."""
 FIGURES = ("p50_ms", "p90_ms", "p99_ms", "per_s")
 
 
@@ -32,7 +34,7 @@ def lines(model: str, samples: Mapping[Key, list[Load]]) -> list[Line]:
 
 def _added_ms(server: str, loads: list[Load], samples: Mapping[Key, list[Load]]) -> float | None:
     """Return the median over rounds of p50 from end to end minus the same round's p50 of its function in process."""
-    way = "plan" if server == OURS else {"noop": "", "read": ""}.get(BY_NAME[server].way, BY_NAME[server].way)
+    way = "plan" if server == OURS else WAYS.get(BY_NAME[server].way, BY_NAME[server].way)
     if not way:
         return _median([load["p50_ms"] for load in loads])
     inside = samples.get((way, IN_PROCESS_LOAD, IN_PROCESS.name), [])

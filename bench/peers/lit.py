@@ -1,6 +1,6 @@
-"""LitServe, as its documentation shows: one LitAPI, one worker, batching off (its lowest latency).
+"""LitServe, as its documentation shows: one LitAPI, one worker; batching off (its lowest latency) or on.
 
-python -m bench.peers.lit MODEL PORT compiled
+python -m bench.peers.lit MODEL PORT compiled|batched
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ class KerasApi(litserve.LitAPI):
 
     def setup(self, device):  # noqa: ARG002
         self.row = function.ROWS[model]
-        self.run = function.compiled(model)
+        self.run = function.compiled(model, sizes)
 
     def decode_request(self, request):
         return np.asarray(request["inputs"], np.float32).reshape(-1, *self.row)
 
     def predict(self, x):
-        return self.run(x)
+        return self.run(x.reshape(-1, *self.row))
 
     def encode_response(self, output):
         return {"outputs": output.tolist()}
 
 
-model, port = sys.argv[1], sys.argv[2]
+model, port, way = sys.argv[1:]
+sizes = function.SIZES if way == "batched" else (1,)
 
 if __name__ == "__main__":
-    server = litserve.LitServer(KerasApi(), accelerator="cpu", workers_per_device=1)
+    server = litserve.LitServer(KerasApi(max_batch_size=sizes[-1]), accelerator="cpu", workers_per_device=1)
     server.run(host="127.0.0.1", port=int(port), num_api_servers=1, generate_client_file=False, log_level="warning",
                access_log=False)  # fmt: skip

@@ -2,7 +2,7 @@
 
 Its wheel carries Triton for the system's Python 3.11 (`/usr/bin/python3`) and wants numpy < 2.
 
-    python -m bench.peers.triton MODEL PORT compiled
+    python -m bench.peers.triton MODEL PORT compiled|batched
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from pytriton.triton import Triton, TritonConfig
 from bench.peers import function
 
 
-def main(name: str, port: int) -> None:
-    run = function.compiled(name)
+def main(name: str, port: int, way: str) -> None:
+    sizes = function.SIZES if way == "batched" else (1,)
+    run = function.compiled(name, sizes)
 
     @batch
     def infer(x: np.ndarray) -> dict[str, np.ndarray]:
@@ -31,11 +32,11 @@ def main(name: str, port: int) -> None:
             infer_func=infer,
             inputs=[Tensor(name="x", dtype=np.float32, shape=function.ROWS[name])],
             outputs=[Tensor(name="y", dtype=np.float32, shape=(-1,))],
-            config=ModelConfig(max_batch_size=1),
+            config=ModelConfig(max_batch_size=sizes[-1]),
             strict=False,
         )
         server.serve()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
