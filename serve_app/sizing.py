@@ -22,13 +22,17 @@ MOST_REPLICAS = 1024
 
 @dataclass(frozen=True)
 class Overheads:
-    """What a request costs beside the model. Measured by `python -m bench.scaling`: a small JSON body, 2 cores."""
+    """What a request costs beside the model.
 
-    request_us: float = 350.0
+    Measured by `python -m bench.scaling` with a small JSON body on two shared, busy cores: a quiet machine does with
+    about half.
+    """
+
+    request_us: float = 680.0
     """Of one core, in the replica's process."""
-    front_us: float = 100.0
+    front_us: float = 140.0
     """Of one core, in HAProxy."""
-    front_ms: float = 0.2
+    front_ms: float = 0.39
     """What an otherwise idle server adds to the client's latency beside `request_us` and the run."""
     run_us: float = 0.0
     """What a run on the device's thread takes more under load than in the plan."""

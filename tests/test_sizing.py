@@ -134,10 +134,11 @@ def test_what_is_no_plan_is_named(report: object, says: str) -> None:
 def test_solo_size_reads_a_plan_and_says_what_to_deploy(tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(plan_json(inline={})))
-    done = CliRunner().invoke(app, ["size", "--plan", str(path), "--rps", "5000", "--p99", "20"])
+    command = ["size", "--plan", str(path), "--rps", "5000", "--p99", "20", "--request-us", "350"]
+    done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert "num_replicas: 3" in done.output
-    facts = CliRunner().invoke(app, ["size", "--plan", str(path), "--rps", "5000", "--p99", "20", "--json"])
+    facts = CliRunner().invoke(app, [*command, "--json"])
     assert json.loads(facts.output)["gpus"] == 3
 
 
