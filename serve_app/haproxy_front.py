@@ -12,6 +12,7 @@ Serve routes gRPC by the metadata `application` alone, and HTTP by path prefix a
 - A replica gets `IN_FLIGHT` requests at a time and `QUEUED` more wait for it; what comes beyond that is refused here,
   before it costs the replica anything. And a replica that is merely busy is not taken for dead (`CHECK_S`).
 - Serve need not watch whether clients leave models alone: they notice that themselves, for less (`departures`).
+- What is no HTTP, or too much of it, is refused in that form too, and a header that Serve decodes is text or gone.
 - No line to a syslog that nobody keeps: a packet a request, unless a log target was chosen.
 
 Serve starts HAProxy by `RAY_SERVE_HAPROXY_BINARY_PATH`. `write_launcher` makes a program for it that runs this file:
@@ -39,25 +40,41 @@ MODELS_PREFIX = "/v2/models/"
 
 WAIT_S = 10
 """How long a gRPC call without metadata may take to send its first bytes."""
-NAME_BYTES = 160
-"""Enough for the frame, the field's tag and length, and a name of 128 characters."""
+NAME_BYTES = 210
+"""Enough for the frame, tags and lengths, a name of 128 characters and a version of 64."""
 
 HEADERS_S = 30
 """How long a client may take to send a request's head; Serve sets no bound but an hour of silence."""
 IN_FLIGHT = 256
 """Requests that one replica works on at once: about 0.2 s of work for its HTTP side, and a quarter of it per batch."""
-QUEUED = 256
-"""Requests per application that wait at the front door for a replica; the next is refused at once."""
+QUEUED = 64
+"""Requests per application that wait at the front door for a replica; the next is refused at once. With 256 the
+patient ones met their answer too late: at 500 a second, half a second here and half a second in the replica."""
 CHECK_S = 5
 """How long a replica may take to answer HAProxy's health check. Serve's 250 ms mark a replica down that has more to do
 than it can, and its requests then take the fallback proxy: a second Python hop, and the end of all throughput."""
 # %Tr: milliseconds until the server's answer began, https://docs.haproxy.org/2.8/configuration.html#8.4
 FROM_ZERO = "    http-response add-header server-timing from-zero;dur=%Tr if { srv_name -m sub -i fallback }\n"
 """Where no replica ran, Serve's fallback proxy held the request until one did: says how long."""
+ARRIVAL = "    http-request set-header x-request-start %[date(0,us)]\n"
+"""A deadline counts from here, not from when the replica has read the request."""
 UNAVAILABLE = b'{"error":"no replica of this model can answer now; try again"}'
 OVERLOADED = '{\\"error\\":\\"this model has more requests than it can answer; try again\\"}'
 STARTING = '{\\"error\\":\\"the front door does not know its applications yet; try again\\"}'
 NOT_FOUND = '{\\"error\\":\\"no application has this path\\"}'
+REFUSALS = {
+    400: ("Bad Request", "this is no HTTP request, or its head is over 15 KB or 100 headers"),
+    408: ("Request Timeout", f"the request's head did not come within {HEADERS_S} s"),
+}
+"""What HAProxy refuses by itself: its buffer holds 16 KiB with a reserve of 1, and `tune.maxhdr` is 101."""
+TEXT_RULES = tuple(
+    f"    http-request del-header {name} if {{ req.fhdr({name}) -m reg [^\\x20-\\x7e] }}\n"
+    for name in (
+        *("x-request-id", "x-request-timeout-seconds", "x-request-disconnect-disabled", "x-session-id"),
+        *("serve_multiplexed_model_id", "serve-multiplexed-model-id"),
+    )
+)
+"""Serve (2.60) decodes these as UTF-8, unguarded: a byte that is none is a 500 in plain text and a stack trace."""
 
 _ROUTE = re.compile(r"^    acl is_http-(\S+) path (/\S*)$", re.MULTILINE)
 _HTTP_BACKEND = re.compile(r"^backend http-\S+\n(?:[ \t].*\n|\n)*", re.MULTILINE)
@@ -71,16 +88,17 @@ def add_rules(config: str) -> str:
     """Return Serve's HAProxy configuration with the rules added, as far as the places for them are found."""
     apps = {prefix: app for app, prefix in _ROUTE.findall(config)}
     models = {prefix[len(MODELS_PREFIX) :]: app for prefix, app in apps.items() if prefix.startswith(MODELS_PREFIX)}
+    # A version beside others comes before what would take every version.
+    models = dict(sorted(models.items(), key=lambda entry: "/versions/" not in entry[0]))
     http_place = _HTTP_PLACE.search(config)
     if http_place is not None:
-        config = _insert(config, http_place.end(), [*map(_v1_rule, models), *map(_watched_rule, models), FROM_ZERO])
+        rules = [*map(_v1_rule, models), *map(_watched_rule, models), ARRIVAL, FROM_ZERO]
+        config = _insert(config, http_place.end(), rules)
     grpc_place = _GRPC_PLACE.search(config)
     choice = None if grpc_place is None else _GRPC_CHOICE.search(config, grpc_place.end())
     if grpc_place is None or choice is None:
         return config
-    choices = [
-        _choice(app, f"solo_named !solo_routed {{ var(txn.solo_model) -m str {name} }}") for name, app in models.items()
-    ]
+    choices = [_choice(app, f"solo_named !solo_routed {_asks_for(name)}") for name, app in models.items()]
     choices += [_choice(app, "solo_service !solo_routed") for prefix, app in apps.items() if prefix == "/"]
     # An application has a gRPC backend of its own only while it has replicas.
     known = [rule for rule in choices if f"\nbackend {rule.split()[1]}\n" in config]
@@ -109,6 +127,20 @@ def shed(config: str) -> str:
     if "timeout check" not in config:
         config = config.replace("\ndefaults\n", f"\ndefaults\n    timeout check {CHECK_S}s\n", 1)
     return _HTTP_BACKEND.sub(_bounded, config)
+
+
+def refuse_in_json(config: str, folder: Path) -> str:
+    """Return the configuration with HAProxy's own refusals in the protocol's form, from files in `folder`, and `TEXT_RULES`."""
+    lines = ""
+    for status, (reason, text) in REFUSALS.items():
+        body = f'{{"error":"{text}"}}'
+        head = f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        path = folder / f"{status}.http"
+        path.write_text(f"{head}connection: close\r\n\r\n{body}", encoding="ascii", newline="")
+        lines += f"    errorfile {status} {path}\n"
+    place = _HTTP_PLACE.search(config)
+    config = config if place is None else _insert(config, place.end(), TEXT_RULES)
+    return config.replace("\ndefaults\n", f"\ndefaults\n{lines}", 1)
 
 
 def _bounded(backend: re.Match[str]) -> str:
@@ -149,7 +181,14 @@ def _naming_rules() -> list[str]:
         f"    acl solo_named path {methods}\n",
         f"    http-request wait-for-body time {WAIT_S}s at-least {NAME_BYTES} if solo_named !solo_routed\n",
         "    http-request set-var(txn.solo_model) req.body,bytes(5),protobuf(1) if solo_named !solo_routed\n",
+        "    http-request set-var(txn.solo_version) req.body,bytes(5),protobuf(2) if solo_named !solo_routed\n",
     ]
+
+
+def _asks_for(model: str) -> str:
+    name, _, version = model.partition("/versions/")
+    asks = f"{{ var(txn.solo_model) -m str {name} }}"
+    return f"{asks} {{ var(txn.solo_version) -m str {version} }}" if version else asks
 
 
 def _choice(app: str, condition: str) -> str:
@@ -193,7 +232,8 @@ def _improve(program: str, path: Path) -> None:
     try:
         unavailable.write_bytes(unavailable_answer())
         config = add_rules(path.read_text(encoding="utf-8"))
-        improved.write_text(shed(tighten(config, unavailable)), encoding="utf-8")
+        config = refuse_in_json(shed(tighten(config, unavailable)), path.parent)
+        improved.write_text(config, encoding="utf-8")
         checked = subprocess.run([program, "-c", "-f", str(improved)], capture_output=True, timeout=10, check=False)
         if checked.returncode == 0:
             improved.replace(path)

@@ -22,6 +22,9 @@ from serve_app.departures import WhileWaiting
 from serve_app.limits import Limits
 from serve_app.responses import Receive, Response
 
+LONGEST_WAIT_S = 60.0
+"""What a request may have waited at the front door; more says that the clocks of two nodes differ."""
+
 
 class Decoded(Protocol):
     """A request as a codec read it."""
@@ -113,7 +116,15 @@ def _deadline_s(timeout_s: float | None, headers: Headers, started_ns: int) -> f
         timeout_s = min(_positive(header), math.inf if timeout_s is None else timeout_s)
     if timeout_s is None or timeout_s == math.inf:
         return None
-    return started_ns / 1e9 + timeout_s
+    return started_ns / 1e9 + timeout_s - _waited_s(headers)
+
+
+def _waited_s(headers: Headers) -> float:
+    """Return how long ago the front door took the request in: HAProxy's `x-request-start`, microseconds since 1970."""
+    header = headers.get(b"x-request-start", b"")
+    if not header.isdigit() or len(header) > 18:
+        return 0.0
+    return min(max(0.0, time.time() - int(header) / 1e6), LONGEST_WAIT_S)
 
 
 def _positive(header: bytes) -> float:

@@ -153,3 +153,14 @@ def test_a_full_queue_refuses_before_the_body_is_read() -> None:
     )
     assert (sent[0]["status"], dict(sent[0]["headers"])[b"retry-after"]) == (503, b"3")
     assert model.statistics.fail_causes == {"overloaded": 1}
+
+
+def test_a_deadline_counts_from_the_front_door() -> None:
+    model = dense()
+    arrived_us = int((time.time() - 3) * 1e6)
+    headers = {"x-request-timeout-seconds": "10", "x-request-start": str(arrived_us)}
+    before_s = time.monotonic()
+    assert call(routes(model), f"{MODEL}/infer", REQUEST, headers=headers).status == 200
+    assert 6.9 < model.coalescer.seen_deadline_s - before_s < 7.5  # type: ignore[attr-defined]
+    for odd in ("soon", "-5", "9" * 30, "0"):
+        call(routes(model), f"{MODEL}/infer", REQUEST, headers={**headers, "x-request-start": odd})
