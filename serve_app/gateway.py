@@ -14,13 +14,13 @@ from typing import Any
 import orjson
 from ray import serve
 
-from deployments.errors import InvalidInput, NotReady, UnknownModel
+from deployments.errors import InvalidInput, NotReady
 from serve_app import lifespan, openapi
 from serve_app.access import App, Tokens, authorization_of
 from serve_app.bodies import ClientGone, read_body
 from serve_app.config import GatewayArgs
 from serve_app.cors import with_cors
-from serve_app.directory import MODELS_PREFIX, DeployedModel, Directory
+from serve_app.directory import Directory, pick, unknown
 from serve_app.errors import MethodNotAllowed, ModelsAreDeclared, UnknownPath, error_response
 from serve_app.forwarding import Forwarder
 from serve_app.grpc.methods import GatewayGrpcMethods
@@ -31,7 +31,8 @@ from serve_app.static_files import page_files
 _REPOSITORY = re.compile(r"^/v2/repository/models/([^/]+)/(load|unload)$")
 _OPEN = frozenset({"/v2/health/live", "/v2/health/ready"})
 """Health, which asks for no token; so do the page's files, that hold nothing of a model."""
-_V1_MODEL = re.compile(r"^/v1/models/([^/:]+)")
+_V1_MODEL = re.compile(r"^/v1/models/([^/:]+)(?:/versions/([^/:]+))?")
+_V2_MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?")
 
 
 class GatewayRoutes:
@@ -78,8 +79,8 @@ class GatewayRoutes:
 
     async def _respond(self, scope: Scope, receive: Receive) -> Response:
         path = scope["path"].rstrip("/") or "/"
-        if (found := _V1_MODEL.match(path)) and (model := await self._ready_model(found[1])) is not None:
-            return await self.forwarder.forward(model.route_prefix.rstrip("/") + path, scope, receive)
+        if (target := await self._target(path)) is not None:
+            return await self.forwarder.forward(target, scope, receive)
         if self.tokens is not None and path not in _OPEN and path not in self.page:
             self.tokens.check(authorization_of(scope["headers"]))
         if path in self.routes:
@@ -90,27 +91,38 @@ class GatewayRoutes:
             _allow(scope, "GET")
             return self.page[path].answer(dict(scope["headers"]))
         if found := _V1_MODEL.match(path):
-            await self._refuse(found[1])
+            await self._refuse(found[1], found[2])
         if found := _REPOSITORY.match(path):
             _allow(scope, "POST")
             raise ModelsAreDeclared(found[1], found[2])
-        if path.startswith(MODELS_PREFIX):
-            await self._refuse(path[len(MODELS_PREFIX) :].split("/")[0])
+        if found := _V2_MODEL.match(path):
+            await self._refuse(found[1], found[2])
         raise UnknownPath(f"no endpoint has the path {scope['path']}")
 
-    async def _ready_model(self, name: str) -> DeployedModel | None:
-        """Return a model that can answer now, None where there is none."""
-        model = (await self.directory.models()).get(name)
-        return model if model is not None and model.state == "READY" else None
+    async def _target(self, path: str) -> str | None:
+        """Return the path at which a model answers what came here, None where that is no model's affair.
 
-    async def _refuse(self, name: str) -> None:
+        TensorFlow Serving's paths, and those of a model whose versions all have paths of their own: of these one is
+        chosen. What names its version has passed the front door already, which would only send it here again.
+        """
+        found, is_v1 = _V1_MODEL.match(path), True
+        if found is None and path not in self.routes:
+            found, is_v1 = _V2_MODEL.match(path), False
+        if found is None or (not is_v1 and found[2] is not None):
+            return None
+        model = pick(await self.directory.models(), found[1], found[2], self.directory.traffic)
+        if model is None or model.state != "READY" or not (is_v1 or model.is_beside_others):
+            return None
+        return model.route_prefix.rstrip("/") + (path if is_v1 else path[found.end() :])
+
+    async def _refuse(self, name: str, version: str | None) -> None:
         """Raise `UnknownModel`, or `NotReady` where the model cannot answer now."""
         models = await self.directory.models()
-        if name not in models:
-            known = ", ".join(sorted(models)) or "none"
-            raise UnknownModel(f"Request for unknown model: '{name}' is not found; deployed: {known}")
-        if models[name].state != "READY":
-            raise NotReady(f"model '{name}' is not ready: {models[name].reason}")
+        model = pick(models, name, version)
+        if model is None:
+            raise unknown(models, name, version)
+        if model.state != "READY":
+            raise NotReady(f"model '{name}' is not ready: {model.reason}")
 
     async def _metadata(self, *_: Any) -> Response:
         return json_response(server_metadata())
@@ -200,7 +212,7 @@ class Gateway(GatewayGrpcMethods):
     def __init__(self, args: GatewayArgs) -> None:
         self.args = args
         self.tokens = Tokens.opened(args.tokens)
-        self.directory = Directory()
+        self.directory = Directory(args.traffic)
 
     def __serve_build_asgi_app__(self) -> App:
         """Return the server-wide routes; Serve calls this after `__init__`."""

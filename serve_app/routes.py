@@ -59,12 +59,9 @@ class ModelRoutes:
             routes[f"{model}/stats"] = Route("GET", self._stats)
             routes[f"{model}/plan"] = Route("GET", self._plan)
         v1 = f"/v1/models/{self.servable.name}"
-        for model in (
-            v1,
-            f"{v1}/versions/{self.servable.version}",
-            f"{prefix}{v1}",
-            f"{prefix}{v1}/versions/{self.servable.version}",
-        ):
+        version = f"/versions/{self.servable.version}"
+        doors = (door + model for door in ("", prefix, prefix + version) for model in (v1, v1 + version))
+        for model in doors:
             routes[model] = Route("GET", self._v1_status)
             routes[f"{model}/metadata"] = Route("GET", self._v1_metadata)
             routes[f"{model}:predict"] = Route("POST", self._v1_predict)

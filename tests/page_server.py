@@ -28,6 +28,7 @@ class FixedDirectory:
 
     def __init__(self, models: dict[str, Any]) -> None:
         self.fixed = models
+        self.traffic: dict[str, dict[str, float]] = {}
 
     async def models(self) -> Mapping[str, Any]:
         return self.fixed

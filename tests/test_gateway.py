@@ -16,7 +16,8 @@ from serve_app.gateway import GatewayRoutes
 
 class FixedDirectory:
     def __init__(self, *models: DeployedModel) -> None:
-        self.fixed = {model.name: model for model in models}
+        self.fixed = {model.key: model for model in models}
+        self.traffic: dict[str, dict[str, float]] = {}
 
     async def models(self) -> Mapping[str, DeployedModel]:
         return self.fixed

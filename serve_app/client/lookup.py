@@ -12,7 +12,8 @@ import ray
 from deployments.errors import NotReady, UnknownModel
 from serve_app.client import background
 from serve_app.client.handle import DEPLOYMENT, HandleWay
-from serve_app.directory import MODELS_PREFIX, DeployedModel, deployed, models_in
+from serve_app.directory import DeployedModel, deployed, models_in, pick
+from serve_app.versions import model_path, version_path
 
 DESCRIBE_S = 10.0
 LOOPBACK = "127.0.0.1"
@@ -40,20 +41,23 @@ def find(name: str, version: str | None) -> Place:
     client = _serve()
     details = client.get_serve_details()
     models = models_in(details)
-    if name not in models:
+    if pick(models, name) is None:
         models |= _composed(details, models)
-    if name not in models:
-        raise UnknownModel(f"unknown model '{name}'; deployed: {', '.join(sorted(models)) or 'none'}")
-    model = models[name]
-    if version not in (None, model.version):
-        raise UnknownModel(f"model '{name}' has no version '{version}'; deployed: '{model.version}'")
+    model = pick(models, name, version)
+    if model is None:
+        found = ", ".join(sorted(f"'{known.version}'" for known in models.values() if known.name == name))
+        if found:
+            raise UnknownModel(f"model '{name}' has no version '{version}'; deployed: {found}")
+        known_names = ", ".join(sorted({known.name for known in models.values()})) or "none"
+        raise UnknownModel(f"unknown model '{name}'; deployed: {known_names}")
     if model.state != "READY":
         raise NotReady(f"model '{name}' is not ready: {model.reason}")
-    path = f"{MODELS_PREFIX}{name}"
-    # Only these two prefixes lead to that path over HTTP.
-    is_routed = model.route_prefix.rstrip("/") in ("", path)
+    # A model whose versions all have paths of their own is the gateway's to split, request by request.
+    path = model_path(name) if version is None else version_path(name, version)
+    # Only these prefixes lead to that path over HTTP.
+    is_routed = model.route_prefix.rstrip("/") in ("", model_path(name), version_path(name, model.version))
     door = _door(client, details, model.app_name) if is_routed else None
-    return Place(name, model.version, model.app_name, door, path if version is None else f"{path}/versions/{version}")
+    return Place(name, model.version, model.app_name, door, path)
 
 
 def _composed(details: Mapping[str, Any], known: Mapping[str, DeployedModel]) -> dict[str, DeployedModel]:

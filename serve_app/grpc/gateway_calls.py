@@ -11,14 +11,14 @@ from typing import Any
 
 import grpc
 
-from deployments.errors import NotReady, UnknownModel
+from deployments.errors import NotReady
 from serve_app.access import Tokens, metadata_authorization
-from serve_app.directory import DeployedModel, Directory
+from serve_app.directory import DeployedModel, Directory, pick, unknown
 from serve_app.errors import ModelsAreDeclared
 from serve_app.grpc.guarded_calls import OPEN_METHODS, Metadata
 from serve_app.grpc.messages import SERVICE, Encoded, ModelInferResponse, message
 from serve_app.grpc.model_calls import fill, parse
-from serve_app.grpc.names import model_name_of
+from serve_app.grpc.names import model_name_of, model_version_of
 from serve_app.grpc.statuses import PassedOn
 from serve_app.server_metadata import server_metadata
 
@@ -65,7 +65,7 @@ class GatewayCalls:
 
     async def infer(self, body: bytes, metadata: Metadata = ()) -> Any:
         """Pass one request of a stream on to its model."""
-        model = await self._find(model_name_of("ModelInfer", body), metadata)
+        model = await self._find("ModelInfer", body, metadata)
         return ModelInferResponse.FromString(await self._pass_on("ModelInfer", body, model, metadata))
 
     async def _about_model(self, method: str, body: bytes, metadata: Metadata) -> Any:
@@ -74,10 +74,11 @@ class GatewayCalls:
             return await self._all_statistics(body, metadata)
         if method == "ModelReady":
             # Triton's answer for a model that is unknown or down is "no", not an error.
-            found = (await self.directory.models()).get(name)
+            version = model_version_of(method, body)
+            found = pick(await self.directory.models(), name, version, self.directory.traffic)
             if found is None or found.state != "READY":
                 return fill(method, {"ready": False})
-        return Encoded(await self._pass_on(method, body, await self._find(name, metadata), metadata))
+        return Encoded(await self._pass_on(method, body, await self._find(method, body, metadata), metadata))
 
     async def _all_statistics(self, body: bytes, metadata: Metadata) -> Any:
         self._check(metadata)
@@ -96,17 +97,21 @@ class GatewayCalls:
         if self.tokens is not None:
             self.tokens.check(metadata_authorization(metadata))
 
-    async def _find(self, name: str, metadata: Metadata) -> DeployedModel:
+    async def _find(self, method: str, body: bytes, metadata: Metadata) -> DeployedModel:
         """Return a model that can answer now; raise `UnknownModel` or `NotReady`."""
         models = await self.directory.models()
-        if name not in models or models[name].state != "READY":
+        name, version = model_name_of(method, body), model_version_of(method, body)
+        model = pick(models, name, version, self.directory.traffic)
+        if model is None or model.state != "READY":
             self._check(metadata)
-        if name not in models:
-            known = ", ".join(sorted(models)) or "none"
-            raise UnknownModel(f"Request for unknown model: '{name}' is not found; deployed: {known}")
-        if models[name].state != "READY":
-            raise NotReady(f"model '{name}' is not ready: {models[name].reason}")
-        return models[name]
+        if model is None:
+            # A version that a model does not have is its own to refuse, where it has no other beside it.
+            model = pick(models, name)
+        if model is None or (model.is_beside_others and version not in (None, model.version)):
+            raise unknown(models, name, version)
+        if model.state != "READY":
+            raise NotReady(f"model '{name}' is not ready: {model.reason}")
+        return model
 
     async def _pass_on(self, method: str, body: bytes, model: DeployedModel, metadata: Metadata) -> bytes:
         if self._channel is None:

@@ -1,6 +1,8 @@
-"""The model's name out of a request's bytes, for those who route calls without decoding them."""
+"""The model's name and version out of a request's bytes, for those who route calls without decoding them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
@@ -20,9 +22,20 @@ def model_name_of(method: str, body: bytes) -> str:
         return ""
     if len(body) > 1 and body[0] == _FIELD_1 and body[1] < 0x80:
         return body[2 : 2 + body[1]].decode("utf-8", "replace")
-    kind = "ModelInferRequest" if method == "ModelStreamInfer" else f"{method}Request"
+    request = _parsed(method, body)
+    return "" if request is None else str(getattr(request, "model_name", "") or getattr(request, "name", ""))
+
+
+def model_version_of(method: str, body: bytes) -> str | None:
+    """Return the version that a request of `method` insists on, None where it takes any; parses the whole request."""
+    request = _parsed(method, body) if method.startswith("Model") else None
+    version = "" if request is None else getattr(request, "model_version", "") or getattr(request, "version", "")
+    return str(version) or None
+
+
+def _parsed(method: str, body: bytes) -> Any:
+    kind = "ModelInferRequest" if method in ("ModelInfer", "ModelStreamInfer") else f"{method}Request"
     try:
-        request = message(kind).FromString(body)
+        return message(kind).FromString(body)
     except DecodeError:
-        return ""
-    return str(request.model_name if kind == "ModelInferRequest" else request.name)
+        return None
