@@ -43,8 +43,10 @@ def main(
     _install(chosen, only)
     for number, row in enumerate(chosen):
         say(f"row {number + 1}/{len(chosen)}, {row.model}: {row.about}")
-        result = measure(row, rounds, seconds, only)
-        write(out, row.model, result)
+        try:
+            write(out, row.model, measure(row, rounds, seconds, only))
+        except Exception as error:  # the other rows go on
+            say(f"row {row.model} failed: {type(error).__name__}: {error}")
     say(f"wrote {out}/side_by_side.json, .md and .png")
 
 

@@ -9,6 +9,7 @@ again. Rounds of all servers can follow each other closely that way, and the mac
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import signal
 import subprocess
@@ -59,7 +60,7 @@ class Entrant:
         ends_s = time.monotonic() + seconds
         wanted = requests.make(self.contender, self.model, "json", self.url)
         while True:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, http.client.HTTPException):
                 requests.ask(wanted)
                 return
             if self.process.poll() is not None or time.monotonic() > ends_s:

@@ -55,7 +55,7 @@ class Turns:
                     for form in self._forms(awake):
                         wanted = requests.make(awake.contender, self.row.model, form, awake.url)
                         requests.check(awake.contender, form, wanted, expected)
-            except (RuntimeError, OSError) as error:
+            except Exception as error:  # whatever it is, the others go on
                 self.roster.failures[name] = str(error)[-600:]
                 self.say(f"{name} is left out: {str(error)[-300:]}")
                 self.roster.entrants.pop(name, entrant).end()
@@ -72,7 +72,7 @@ class Turns:
                 try:
                     with self.roster.awake(name) as entrant:
                         turn(entrant)
-                except (RuntimeError, OSError) as error:
+                except Exception as error:  # whatever it is, the others go on
                     self.roster.failures[name] = str(error)[-600:]
                     self.say(f"  {name}: {str(error)[-300:]}")
 
