@@ -12,7 +12,7 @@ Serve routes gRPC by the metadata `application` alone, and HTTP by path prefix a
 - A replica gets `IN_FLIGHT` requests at a time and `QUEUED` more wait for it; what comes beyond that is refused here,
   before it costs the replica anything. And a replica that is merely busy is not taken for dead (`CHECK_S`).
 - Serve need not watch whether clients leave models alone: they notice that themselves, for less (`departures`).
-- What is no HTTP, or too much of it, is refused in that form too, and a header that Serve decodes is text or gone.
+- A header that Serve decodes is text, or gone (`TEXT_RULES`).
 - No line to a syslog that nobody keeps: a packet a request, unless a log target was chosen.
 
 Serve starts HAProxy by `RAY_SERVE_HAPROXY_BINARY_PATH`. `write_launcher` makes a program for it that runs this file:
@@ -62,11 +62,6 @@ UNAVAILABLE = b'{"error":"no replica of this model can answer now; try again"}'
 OVERLOADED = '{\\"error\\":\\"this model has more requests than it can answer; try again\\"}'
 STARTING = '{\\"error\\":\\"the front door does not know its applications yet; try again\\"}'
 NOT_FOUND = '{\\"error\\":\\"no application has this path\\"}'
-REFUSALS = {
-    400: ("Bad Request", "this is no HTTP request, or its head is over 15 KB or 100 headers"),
-    408: ("Request Timeout", f"the request's head did not come within {HEADERS_S} s"),
-}
-"""What HAProxy refuses by itself: its buffer holds 16 KiB with a reserve of 1, and `tune.maxhdr` is 101."""
 TEXT_RULES = tuple(
     f"    http-request del-header {name} if {{ req.fhdr({name}) -m reg [^\\x20-\\x7e] }}\n"
     for name in (
@@ -129,18 +124,10 @@ def shed(config: str) -> str:
     return _HTTP_BACKEND.sub(_bounded, config)
 
 
-def refuse_in_json(config: str, folder: Path) -> str:
-    """Return the configuration with HAProxy's own refusals in the protocol's form, from files in `folder`, and `TEXT_RULES`."""
-    lines = ""
-    for status, (reason, text) in REFUSALS.items():
-        body = f'{{"error":"{text}"}}'
-        head = f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        path = folder / f"{status}.http"
-        path.write_text(f"{head}connection: close\r\n\r\n{body}", encoding="ascii", newline="")
-        lines += f"    errorfile {status} {path}\n"
+def keep_text(config: str) -> str:
+    """Return the configuration with `TEXT_RULES`."""
     place = _HTTP_PLACE.search(config)
-    config = config if place is None else _insert(config, place.end(), TEXT_RULES)
-    return config.replace("\ndefaults\n", f"\ndefaults\n{lines}", 1)
+    return config if place is None else _insert(config, place.end(), TEXT_RULES)
 
 
 def _bounded(backend: re.Match[str]) -> str:
@@ -232,7 +219,7 @@ def _improve(program: str, path: Path) -> None:
     try:
         unavailable.write_bytes(unavailable_answer())
         config = add_rules(path.read_text(encoding="utf-8"))
-        config = refuse_in_json(shed(tighten(config, unavailable)), path.parent)
+        config = keep_text(shed(tighten(config, unavailable)))
         improved.write_text(config, encoding="utf-8")
         checked = subprocess.run([program, "-c", "-f", str(improved)], capture_output=True, timeout=10, check=False)
         if checked.returncode == 0:
