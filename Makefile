@@ -8,7 +8,7 @@ GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu)
 comma := ,
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: serve test lint bench faults scaling constraints clean
+.PHONY: serve test lint bench faults hostile scaling constraints clean
 .DEFAULT_GOAL := serve
 
 serve: .venv/.serve
@@ -27,6 +27,9 @@ bench: .venv/.dev
 
 faults: .venv/.dev
 	.venv/bin/python -m tests.faults
+
+hostile: .venv/.dev
+	.venv/bin/python -m tests.hostile --out bench/results/hostile.json
 
 # Autoscaling under a load curve, then several nodes in network namespaces (which needs root).
 scaling: .venv/.dev

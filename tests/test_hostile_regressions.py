@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +15,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from deployments.errors import InvalidInput
+from serve_app import haproxy_front
+from serve_app.environment import free_port
 from serve_app.forwarding import Forwarder
+from tests.hostile.wire import exchange
 from tests.openapi_front import Front
 from tests.routes_harness import LOOP, binary_request, call, dense, identity, routes, simple, tensor
 
@@ -132,3 +138,39 @@ def test_a_path_is_passed_on_as_it_came(path: str, arrived: str) -> None:
 def test_a_control_character_in_a_header_cannot_be_passed_on() -> None:
     with pytest.raises(InvalidInput, match="cannot be passed on"):
         asyncio.run(forwarded("/v1/models/a", (b"x", b"a\x01")))
+
+
+FRONT = """defaults
+    mode http
+    timeout client 5s
+    timeout server 5s
+    timeout connect 5s
+frontend http_frontend
+    bind 127.0.0.1:{port}
+    http-request return status 200 content-type text/plain lf-string "[%[req.fhdr(x-request-id)]]"
+"""
+
+
+def test_a_header_that_serve_decodes_reaches_it_as_text_or_not_at_all(tmp_path: Path) -> None:
+    port, config = free_port(), tmp_path / "haproxy.cfg"
+    config.write_text(haproxy_front.keep_text(FRONT.format(port=port)))
+    process = subprocess.Popen([haproxy_front.haproxy(), "-f", str(config)])
+    try:
+        assert [echoed(port, value) for value in (b"id 7, ~!", b"\xff", b"a\x80", b"\x01")] == [
+            b"[id 7, ~!]",
+            *[b"[]"] * 3,
+        ]
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def echoed(port: int, value: bytes) -> bytes:
+    """Return what HAProxy passes on of an X-Request-Id; waits until it listens."""
+    for _ in range(100):
+        try:
+            sent = b"GET / HTTP/1.1\r\nHost: x\r\nX-Request-Id: %b\r\n\r\n" % value
+            return asyncio.run(exchange(port, [sent]))[0].body
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError("HAProxy does not listen")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import platform
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -34,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     kinds = [kind for kind in KINDS if any(part in kind.name for part in options.only)]
     with tempfile.TemporaryDirectory() as folder, _served(Path(folder), options.attach) as server:
-        report = asyncio.run(_attack(server, kinds, options.scale, options.seed))
+        report = asyncio.run(_attack(server, kinds, options))
         report["tracebacks_in_log"] = server.log.read_text(errors="replace").count("Traceback (most recent call last)")
         if options.log:
             options.log.write_bytes(server.log.read_bytes())
@@ -50,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log", type=Path, help="keep the server's log in this file")
     parser.add_argument("--scale", type=float, default=1.0, help="share of each kind's cases to send")
     parser.add_argument("--attach", type=int, help="attack the `solo serve` with this process id, started before")
+    parser.add_argument("--resume", action="store_true", help="go on where the report in --out ends; another --seed")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long; --resume goes on")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="+", default=[""], help="only kinds whose names hold one of these")
     return parser
@@ -72,24 +76,54 @@ def _served(folder: Path, attached: int | None) -> Any:
     return solo_serve(config, folder / "solo.log")
 
 
-async def _attack(server: Server, kinds: Sequence[Kind], scale: float, seed: int) -> dict[str, Any]:
+async def _attack(server: Server, kinds: Sequence[Kind], options: argparse.Namespace) -> dict[str, Any]:
     watched, started_s = Watched.of(server), time.monotonic()
+    report = _begun(options)
+    done = {row["kind"]: row["cases"] for row in report["kinds"]}
     async with attack(server.port, server.grpc_port, watched) as attacked:
-        # Every kind once, small: what is allocated once and kept is not a leak.
-        warm = [await _run(attacked, kind, min(WARM_CASES, kind.cases), seed + 1) for kind in kinds]
-        before_mb = watched.rss_mb()
-        tallies = [await _run(attacked, kind, max(1, round(kind.cases * scale)), seed) for kind in kinds]
-        tallies.append(await check_numbers(server.port, attacked.caller))
-        after_mb = watched.rss_mb()
-    return {
-        "machine": {"python": platform.python_version(), "processor": platform.machine(), "seed": seed, "scale": scale},
-        "cases": sum(tally.cases for tally in tallies),
-        "warm_up": {"cases": sum(t.cases for t in warm), "findings": [f for t in warm for f in t.findings]},
-        "seconds": round(time.monotonic() - started_s, 1),
-        "rss_mb": {"before": before_mb, "after": after_mb},
-        "processes_gone": watched.gone(),
-        "kinds": [tally.row() for tally in tallies],
-    }
+        if not done:
+            # Every kind once, small: what is allocated once and kept is not a leak.
+            warm = [await _run(attacked, kind, min(WARM_CASES, kind.cases), options.seed - 1) for kind in kinds]
+            found = [finding for tally in warm for finding in tally.findings]
+            report["warm_up"] = {"cases": sum(tally.cases for tally in warm), "findings": found}
+            report["rss_mb"]["before"] = watched.rss_mb()
+        attacked.ends_s = started_s + options.seconds
+        for kind in kinds:
+            count = max(1, round(kind.cases * options.scale)) - done.get(kind.name, 0)
+            if count > 0:
+                _add(report["kinds"], await _run(attacked, kind, count, options.seed))
+        _add(report["kinds"], await check_numbers(server.port, attacked.caller))
+    report["cases"] = sum(row["cases"] for row in report["kinds"])
+    report["seconds"] = round(report["seconds"] + time.monotonic() - started_s, 1)
+    report["rss_mb"]["after"] = watched.rss_mb()
+    report["processes_gone"] += watched.gone()
+    return report
+
+
+def _begun(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the report of an earlier part of this run, or an empty one."""
+    if options.resume and options.out.exists():
+        begun: dict[str, Any] = json.loads(options.out.read_text())
+        return begun
+    machine = {"python": platform.python_version(), "cores": os.cpu_count(), "scale": options.scale}
+    return {"machine": machine, "seconds": 0.0, "rss_mb": {}, "processes_gone": [], "kinds": []}
+
+
+def _add(rows: list[dict[str, Any]], tally: Tally) -> None:
+    """Add a tally to the row of its kind."""
+    new = tally.row()
+    old = next((row for row in rows if row["kind"] == tally.kind), None)
+    if old is None:
+        rows.append(new)
+        return
+    statuses = Counter(old["statuses"]) + Counter(new["statuses"])
+    old.update(
+        cases=old["cases"] + new["cases"],
+        statuses=dict(sorted(statuses.items())),
+        slowest_ms=max(old["slowest_ms"], new["slowest_ms"]),
+        seconds=round(old["seconds"] + new["seconds"], 1),
+        findings=old["findings"] + new["findings"],
+    )
 
 
 async def _run(attacked: Attack, kind: Kind, count: int, seed: int) -> Tally:

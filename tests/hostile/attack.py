@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from itertools import islice
@@ -12,7 +13,7 @@ from typing import Any
 import grpc
 
 from tests.hostile import wire
-from tests.hostile.cases import ANSWER_S, Request, Tally, wrong_with
+from tests.hostile.cases import ANSWER_S, MODEL_FAILED, Request, Tally, wrong_with
 from tests.hostile.rpc import ALLOWED, Call, Caller, Stream
 from tests.hostile.sockets import BOUND_S, Bytes
 from tests.hostile.watch import Watched, good_answers
@@ -28,6 +29,9 @@ One = Callable[[Any, Tally], Awaitable[None]]
 class Attack:
     """A server under attack; `run` sends one kind of cases."""
 
+    ends_s = math.inf
+    """When to stop, on `time.monotonic`'s clock; a batch that has begun is finished."""
+
     def __init__(self, port: int, grpc_port: int, watched: Watched) -> None:
         self.port = port
         self.watched = watched
@@ -36,7 +40,7 @@ class Attack:
     async def run(self, kind: str, cases: Iterable[Any]) -> Tally:
         """Send all `cases`, batch by batch; after each, good requests must be answered and no process be gone."""
         tally, started_s, cases = Tally(kind), time.monotonic(), iter(cases)
-        while batch := list(islice(cases, BATCH)):
+        while time.monotonic() < self.ends_s and (batch := list(islice(cases, BATCH))):
             await self._batch(iter(batch), tally)
             tally.findings += await good_answers(self.port, self.caller)
             tally.findings += [f"{process} is gone" for process in self.watched.gone()]
@@ -69,7 +73,10 @@ class Attack:
             tally.count(type(error).__name__, time.monotonic() - started_s)
             tally.found(f"no answer ({type(error).__name__} {error})", sent)
             return
-        tally.count(str(reply.status), time.monotonic() - started_s)
+        model_failed = reply.body.startswith(MODEL_FAILED) and "simple_string" in request.path
+        tally.count("500 by the model" if model_failed else str(reply.status), time.monotonic() - started_s)
+        if model_failed:
+            return
         if wrong := wrong_with(reply, is_head):
             tally.found(wrong, sent)
 

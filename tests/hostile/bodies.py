@@ -232,12 +232,15 @@ def _deflated(body: bytes, bits: int) -> bytes:
 
 
 def _bomb(bits: int) -> bytes:
-    return _deflated(bytes(1 << 27), bits)
+    """Return an endless stream that inflates to 128 MiB, made of one MiB of zeros that refers to nothing before it."""
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15)
+    mebibyte = stream.compress(bytes(1 << 20)) + stream.flush(zlib.Z_FULL_FLUSH)
+    return (b"\x1f\x8b\x08" + bytes(6) + b"\xff" if bits == 31 else b"\x78\x9c") + mebibyte * 128
 
 
 def large(rng: Random) -> Iterator[Request]:
     """Bodies of megabytes that say nothing, and pictures of 32 million pixels in 32 KiB."""
-    flat = png(5700, 5700, chunk(b"IDAT", _deflated(bytes(5701 * 5700), 15)))
+    flat = png(5700, 5700, chunk(b"IDAT", _bomb(15)))
     text = png(28, 28, chunk(b"zTXt", b"a\x00\x00" + _bomb(15)))
     while True:
         yield infer("digits", flat, ("Content-Type", "image/png"))

@@ -13,6 +13,15 @@ REFUSALS = frozenset((400, 403, 404, 405, 408, 411, 413, 414, 415, 417, 431, 501
 """What a refusal may say; 501 is HAProxy's answer to a Transfer-Encoding that nobody knows."""
 
 
+MODEL_FAILED = b'{"error":"the model failed'
+"""A model's own failure is a 500 by design: `simple_string` turns strings into numbers, and not all of them are."""
+
+
+NO_HTTP = (b"Invalid HTTP request received.", b"<html><body><h1>400 Bad request</h1>")
+"""uvicorn's answer to methods that it does not know and to control characters in headers, and HAProxy's to heads that
+are too long: nobody above them sees these, and HAProxy takes no other text for them (2.8)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One well-formed HTTP request: it must be answered, in the protocol's form."""
@@ -81,7 +90,7 @@ def wrong_with(reply: Reply, is_head: bool = False) -> str | None:
         return None if is_head else _wrong_success(reply, content_type)
     if reply.status not in REFUSALS and reply.status != 503:
         return f"status {reply.status}: {reply.body[:200]!r}"
-    if is_head or reply.status == 403:
+    if is_head or reply.status == 403 or (reply.status == 400 and reply.body.startswith(NO_HTTP)):
         return None
     if content_type != "application/json":
         return f"status {reply.status} of type {content_type!r}: {reply.body[:200]!r}"

@@ -32,8 +32,10 @@ SPLINTERS = (
 
 
 def paths_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Return the way to every member, of long lists only to the first few."""
+    """Return the way to every member, of long lists only to the first few, and not into a deep nest."""
     items: Any = ()
+    if len(path) > 8:
+        return [path]
     if isinstance(value, dict):
         items = value.items()
     elif isinstance(value, list):

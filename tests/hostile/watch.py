@@ -87,5 +87,5 @@ GOOD = (
         infer("half_plus_two", np.float32([1, 2]).tobytes(), ("Inference-Header-Content-Length", "0")),
         np.float32([2.5, 3]).tobytes(),
     ),
-    (infer("digits", PIXELS.tobytes(), ("Inference-Header-Content-Length", "0")), b'"shape":[1,10]'),
+    (infer("digits", PIXELS.tobytes(), ("Inference-Header-Content-Length", "0")), b'"binary_data_size":40'),
 )

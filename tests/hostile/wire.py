@@ -87,7 +87,7 @@ async def exchange(port: int, pieces: Sequence[bytes], pause_s: float = 0.0, han
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=LIMIT_BYTES)
     replies = []
     try:
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             for index, piece in enumerate(pieces):
                 if index and pause_s:
                     await asyncio.sleep(pause_s)
