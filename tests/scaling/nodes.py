@@ -19,6 +19,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from serve_app.load import payload
 from serve_app.load.connection import run
 from serve_app.load.open_loop import OpenLoop
@@ -27,7 +29,7 @@ from tests.processes import model_application, write_config
 from tests.scaling import namespaces
 from tests.scaling.namespaces import Node
 
-HTTP = 8000
+HTTP, GRPC = 8000, 9000
 RATE_PER_S = 30.0
 LOAD_S = 20.0
 KILL_AT_S = 5.0
@@ -60,7 +62,9 @@ def config(folder: Path) -> Path:
     options = {"num_gpus": 1, "num_cpus": 0.1}
     deployment = {"name": "KerasReplica", "num_replicas": 3, "ray_actor_options": options}
     path = write_config(folder, {**nap, "deployments": [deployment]}, port=HTTP)
-    path.write_text(path.read_text().replace("host: 127.0.0.1", "host: 0.0.0.0"))
+    raw = yaml.safe_load(path.read_text())
+    raw["http_options"]["host"], raw["grpc_options"]["port"] = "0.0.0.0", GRPC
+    path.write_text(yaml.safe_dump(raw))
     return path
 
 
