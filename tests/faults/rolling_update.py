@@ -63,11 +63,11 @@ def dashboard(hurt: Stand) -> str:
     """Return the address that `serve deploy` talks to."""
 
     def found() -> str | None:
-        for process in hurt.processes("dashboard.py"):
-            for connection in process.net_connections("tcp"):
-                url = f"http://127.0.0.1:{connection.laddr.port}"
-                if connection.status == psutil.CONN_LISTEN and is_dashboard(url):
-                    return url
+        ours = {process.pid for process in hurt.processes("dashboard")}
+        for connection in psutil.net_connections("tcp"):
+            url = f"http://127.0.0.1:{tuple(connection.laddr)[1]}" if connection.laddr else ""
+            if connection.pid in ours and connection.status == psutil.CONN_LISTEN and is_dashboard(url):
+                return url
         return None
 
     return str(until(found, 60))
