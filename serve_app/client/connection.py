@@ -16,6 +16,7 @@ from serve_app.client.failures import ReplicaGone
 from serve_app.client.handle import HandleWay, left_s
 from serve_app.client.lookup import Place
 from serve_app.client.wire import Wire
+from serve_app.errors import Unauthorized
 
 Transport = Literal["auto", "http", "handle"]
 
@@ -39,12 +40,13 @@ class Description:
 class Connection:
     """Ways to one model, opened when first needed."""
 
-    def __init__(self, place: Place, transport: Transport) -> None:
+    def __init__(self, place: Place, transport: Transport, token: str | None = None) -> None:
         if transport == "http" and place.door is None:
             raise NotReady(
                 f"model '{place.name}': transport 'http' needs an HAProxy on this node; start Serve with `solo serve`"
             )
         self.place = place
+        self.token = token
         self.door = None if place.door is None or transport == "handle" else Door(*place.door)
         self._falls_back = transport == "auto"
         self._handle: HandleWay | None = None
@@ -53,22 +55,33 @@ class Connection:
         self.description: Description
         self.described_s = float("-inf")
 
+    def is_like(self, other: Connection) -> bool:
+        """Return whether what failed on `other` would fail here: the same model, reached the same way."""
+        same_way = (self.door is None) == (other.door is None)
+        return same_way and (self.place, self.description) == (other.place, other.description)
+
     def describe(self, deadline_s: float | None) -> None:
         """Learn what the model takes, from a replica; blocking."""
         self.description = self._describe_by_door(deadline_s) or self._describe_by_handle(deadline_s)
         if self.door is not None:
-            self.wire = Wire(self.place.path, self.door.host, self.description.signature)
+            self.wire = Wire(self.place.path, self.door.host, self.description.signature, self.token)
         self.described_s = time.monotonic()
 
     def _describe_by_door(self, deadline_s: float | None) -> Description | None:
         if self.door is None:
             return None
-        request = wire.get_request(f"{self.place.path}/config", self.door.host)
+        request = wire.get_request(f"{self.place.path}/config", self.door.host, self.token)
         try:
             return Description(*wire.decode_config(self.door.exchange(request, deadline_s)))
         except ReplicaGone:
             if not self._falls_back:
                 raise
+            return None
+        except Unauthorized:
+            if not self._falls_back:
+                raise
+            # Inside the cluster a handle needs no token.
+            self.door = None
             return None
 
     def _describe_by_handle(self, deadline_s: float | None) -> Description:
@@ -125,8 +138,10 @@ class Connection:
             return self._handle
 
 
-def connect(name: str, version: str | None, transport: Transport, deadline_s: float | None) -> Connection:
-    """Find a model and learn what it takes, blocking; raises `UnknownModel` and `NotReady`."""
-    connection = Connection(lookup.find(name, version), transport)
+def connect(
+    name: str, version: str | None, transport: Transport, deadline_s: float | None, token: str | None = None
+) -> Connection:
+    """Find a model and learn what it takes, blocking; raises `UnknownModel`, `NotReady` and `Unauthorized`."""
+    connection = Connection(lookup.find(name, version), transport, token)
     connection.describe(deadline_s)
     return connection

@@ -9,8 +9,10 @@ from typing import Any
 
 from deployments.errors import ConfigError, InvalidInput, NotReady, UnknownModel
 from deployments.tensors import Array, Arrays, Rows, Signature
+from serve_app import access
 from serve_app.client import background, lookup, values
 from serve_app.client.connection import Connection, Transport, connect
+from serve_app.errors import Unauthorized
 
 Answer = Array | dict[str, Array]
 
@@ -20,7 +22,7 @@ PIECES_UNDER_WAY = 8
 FRESH_S = 1.0
 """How long a description is trusted before a refused input makes the client look again for a redeployed model."""
 
-Key = tuple[str, str, str | None, Transport]
+Key = tuple[str, str, str | None, Transport, str | None]
 
 _connections: dict[Key, Connection] = {}
 """This process's, so that every task that a worker runs finds the way open."""
@@ -32,15 +34,24 @@ class Model:
 
     Cheap to make and to pickle; it connects on first use, and a process connects once. `transport` is `auto`
     (HTTP to this node's front door where it is HAProxy and the arrays are small, else Serve's handle), or `http` or
-    `handle` alone.
+    `handle` alone. HTTP offers `token`, by default the environment's `SOLO_TOKEN`, to a model that asks for one; `auto`
+    goes on by the handle, which needs none, where it is not accepted.
     """
 
-    def __init__(self, name: str, version: str | int | None = None, *, transport: Transport = "auto") -> None:
+    def __init__(
+        self,
+        name: str,
+        version: str | int | None = None,
+        *,
+        transport: Transport = "auto",
+        token: str | None = None,
+    ) -> None:
         if transport not in ("auto", "http", "handle"):
             raise ConfigError(f"transport: expected auto, http or handle, got {transport!r}")
         self.name = name
         self.version = None if version is None else str(version)
         self.transport: Transport = transport
+        self._token = token
 
     def predict(self, inputs: Any, timeout_s: float | None = 60.0) -> Answer:
         """Return the outputs of `inputs`: one `[rows, ...]` array-like, or a dict of them by input name.
@@ -59,7 +70,7 @@ class Model:
                 if rows.count <= connection.description.max_batch_size:
                     outputs = connection.predict_once(rows.arrays, deadline_s)
                     return values.to_answer(connection.description.signature, outputs)
-            except (NotReady, InvalidInput, UnknownModel):
+            except (NotReady, InvalidInput, UnknownModel, Unauthorized):
                 # The long way round tries again, or raises it again.
                 pass
         return background.run(self._predict(inputs, deadline_s))
@@ -80,9 +91,9 @@ class Model:
             connection = await asyncio.to_thread(self._connect, deadline_s)
         try:
             return await _predict_with(connection, inputs, deadline_s)
-        except (NotReady, InvalidInput, UnknownModel):
+        except (NotReady, InvalidInput, UnknownModel, Unauthorized):
             fresh = await asyncio.to_thread(self._connect, deadline_s, time.monotonic() - FRESH_S)
-            if (fresh.place, fresh.description) == (connection.place, connection.description):
+            if fresh.is_like(connection):
                 raise
         return await _predict_with(fresh, inputs, deadline_s)
 
@@ -93,11 +104,15 @@ class Model:
             known = _connections.get(key)
             if known is not None and known.described_s >= not_before_s:
                 return known
-            _connections[key] = connect(self.name, self.version, self.transport, deadline_s)
+            _connections[key] = connect(self.name, self.version, self.transport, deadline_s, self._offered)
             return _connections[key]
 
     def _key(self) -> Key:
-        return lookup.cluster_id(), self.name, self.version, self.transport
+        return lookup.cluster_id(), self.name, self.version, self.transport, self._offered
+
+    @property
+    def _offered(self) -> str | None:
+        return self._token or access.bearer()
 
     def __repr__(self) -> str:
         version = "" if self.version is None else f", version={self.version!r}"

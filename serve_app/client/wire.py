@@ -24,6 +24,7 @@ from deployments.errors import (
 )
 from deployments.tensors import Array, Arrays, Signature, TensorSpec
 from serve_app.client.failures import ReplicaGone
+from serve_app.errors import Unauthorized
 from serve_app.haproxy_front import NOT_FOUND, UNAVAILABLE
 from serve_app.protocols import v2_binary
 from serve_app.protocols.datatypes import BY_NAME, DATATYPES, datatype_of
@@ -35,6 +36,7 @@ _BY_HAPROXY = frozenset({UNAVAILABLE, NOT_FOUND.replace("\\", "").encode()})
 """What `solo serve` has HAProxy answer where it reaches no replica, or an application is being replaced."""
 _ERRORS: Mapping[int, type[SoloError]] = {
     400: InvalidInput,
+    401: Unauthorized,
     404: UnknownModel,
     408: DeadlineExceeded,
     413: InvalidInput,
@@ -55,9 +57,9 @@ class Reply:
 class Wire:
     """Encodes requests to one model version and decodes its answers."""
 
-    def __init__(self, path: str, host: str, signature: Signature) -> None:
+    def __init__(self, path: str, host: str, signature: Signature, token: str | None = None) -> None:
         self.signature = signature
-        self._head = f"POST {path}/infer HTTP/1.1\r\nHost: {host}\r\n".encode()
+        self._head = f"POST {path}/infer HTTP/1.1\r\nHost: {host}\r\n{_authorization(token)}".encode()
         self._prefixes = tuple(
             b'{"name":%b,"datatype":"%b","shape":' % (orjson.dumps(spec.name), datatype_of(spec).name.encode())
             for spec in signature.inputs
@@ -93,9 +95,13 @@ class Wire:
         return tuple(arrays[spec.name] for spec in self.signature.outputs)
 
 
-def get_request(path: str, host: str) -> Buffers:
+def get_request(path: str, host: str, token: str | None = None) -> Buffers:
     """Return a GET request for `path`."""
-    return [f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()]
+    return [f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{_authorization(token)}\r\n".encode()]
+
+
+def _authorization(token: str | None) -> str:
+    return "" if token is None else f"Authorization: Bearer {token}\r\n"
 
 
 def decode_config(reply: Reply) -> tuple[Signature, int]:

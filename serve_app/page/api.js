@@ -1,5 +1,7 @@
 // Talking to the server. Addresses are relative to the page, so that it also works behind a path of a proxy.
 
+import { askForToken, authorization } from "./token.js";
+
 /** What a request came to when it came to nothing good; `status` is 0 where nobody answered. */
 export class Failure extends Error {
   constructor(message, status = 0, retryAfterS = null) {
@@ -41,11 +43,13 @@ export async function infer(path, body, headers, timeoutMs = 60000) {
 async function ask(path, options, timeoutMs) {
   let response;
   try {
-    response = await fetch(path, { ...options, signal: AbortSignal.timeout(timeoutMs) });
+    const headers = { ...options.headers, ...authorization() };
+    response = await fetch(path, { ...options, headers, signal: AbortSignal.timeout(timeoutMs) });
   } catch (error) {
     const late = error.name === "TimeoutError";
     throw new Failure(late ? `No answer within ${timeoutMs / 1000} s.` : "The server does not answer.");
   }
+  if (response.status === 401) askForToken();
   if (!response.ok) throw await failureOf(response);
   return response;
 }
@@ -101,6 +105,7 @@ export function explain(failure) {
     404: "Not found (404): ",
     413: "Too large (413): ",
     400: "The server refused this input (400): ",
+    401: "A token is needed (401): ",
   };
   return `${known[failure.status] ?? `The server answered ${failure.status}: `}${failure.message}${again}`;
 }

@@ -91,7 +91,7 @@ function showModel(row) {
 function lost(failure) {
   page.lostAt ??= new Date();
   at("server").className = "server bad";
-  setText(at("server"), "not reachable");
+  setText(at("server"), failure.status === 401 ? "asks for a token" : "not reachable");
   const since = page.lostAt.toLocaleTimeString();
   setText(at("alarm"), `${explain(failure)} Last heard of before ${since}; trying again every ${OVERVIEW_MS / 1000} s.`);
 }
