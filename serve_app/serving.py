@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from deployments.errors import ConfigError, LoadError
-from serve_app import environment, front_stop, placement, serve_config, serve_progress
+from serve_app import environment, front_stop, loopback, placement, serve_config, serve_progress
 from serve_app.grpc_options import with_grpc
 from serve_app.serve_config import ServeConfig
 from serve_app.serve_progress import Show
@@ -49,7 +49,7 @@ def serve(path: Path, options: Options = Options()) -> None:
     Raises `ConfigError` before anything starts where the config is wrong, and `LoadError` where a model cannot
     be served; in both cases nothing is left running.
     """
-    folder = environment.apply()
+    folder = environment.apply(is_alone=options.address == "local")
     try:
         config = serve_config.read(path)
         raw = _with_address(config.raw, options)
@@ -109,6 +109,7 @@ def _cluster(raw: Mapping[str, Any], config: ServeConfig, options: Options) -> I
     own = {
         "num_cpus": placement.local_cpus(len(config.models), psutil.cpu_count() or 1),
         "include_dashboard": options.dashboard,
+        "runtime_env": {"worker_process_setup_hook": loopback.HOOK},
     }
     own = own if options.address == "local" else {}
     _start_ray(options.address, own)
@@ -272,8 +273,8 @@ def _announce(config: ServeConfig, http: Mapping[str, Any]) -> None:
     base = announcement.base_url(http)
     door = announcement.front_door(http["port"])
     _say(f"ready on {base} ({door})")
-    for path in config.paths:
-        for line in announcement.model_lines(f"{base}{path}"):
+    for path, model in zip(config.paths, config.models, strict=True):
+        for line in announcement.model_lines(f"{base}{path}", model.tokens):
             _say(f"  {line}")
     _say(f"the page: {base}/   metrics for Prometheus: {_metrics_url()}")
 
