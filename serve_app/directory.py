@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployments.errors import UnknownModel
+from serve_app.redaction import without_folders
 from serve_app.versions import MODELS_PREFIX, Traffic, choose, newest_first, version_path
 
 __all__ = ["MODELS_PREFIX", "DeployedModel", "Directory", "deployed", "models_in", "pick", "read_models", "unknown"]
@@ -143,4 +144,8 @@ def _state(status: str, replicas: int, message: str) -> tuple[str, str]:
         return ("READY", "") if replicas else ("LOADING", "the model is loading")
     if status == "DELETING":
         return "UNLOADING", "the model is being removed"
-    return ("READY", "") if replicas else ("UNAVAILABLE", message.strip().splitlines()[-1] if message else status)
+    return (
+        ("READY", "")
+        if replicas
+        else ("UNAVAILABLE", without_folders(message.strip().splitlines()[-1]) if message else status)
+    )

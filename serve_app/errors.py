@@ -23,6 +23,7 @@ from deployments.errors import (
     UnknownModel,
 )
 from deployments.events import failure
+from serve_app.redaction import without_folders
 from serve_app.responses import JSON, Header, Response
 
 
@@ -101,10 +102,17 @@ def error_body(text: str) -> bytes:
     return orjson.dumps({"error": text.encode("utf-8", "replace").decode()})
 
 
+def text_of(error: BaseException) -> str:
+    """Return what a client may read about `error`; what a model raised may name folders, our own texts only URLs."""
+    if not isinstance(error, SoloError):
+        return "internal error; the server's log has it"
+    return without_folders(str(error)) if isinstance(error, (PredictionFailed, NotReady)) else str(error)
+
+
 def error_response(error: BaseException, request_id: str = "") -> Response:
     """Return the response to `error`; log it where it is a failure of ours."""
     status = status_of(error)
-    text = str(error) if isinstance(error, SoloError) else "internal error; the server's log has it"
+    text = text_of(error)
     if status == 500:
         # Serve adds the id that it made itself where the client sent none.
         known = {"request_id": request_id} if request_id else {}

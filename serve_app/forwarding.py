@@ -67,7 +67,7 @@ class Forwarder:
         if answer.status == 401:
             return None
         if answer.status != 200:
-            raise NotReady(f"the model's replica answered {path} with {answer.status}")
+            raise NotReady(f"the model's replica answered with {answer.status}")
         return orjson.loads(content)
 
     async def close(self) -> None:

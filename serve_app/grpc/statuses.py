@@ -21,6 +21,7 @@ from deployments.errors import (
     UnknownModel,
 )
 from deployments.events import failure
+from serve_app import errors
 from serve_app.errors import BodyTooLarge, ModelsAreDeclared, Unauthorized
 
 
@@ -62,7 +63,7 @@ def text_of(error: BaseException) -> str:
     """Return what the client reads about `error`; log it where it is a failure of ours."""
     if code_of(error) == grpc.StatusCode.INTERNAL and not isinstance(error, PassedOn):
         failure("prediction_failed", f"a gRPC request failed: {error}", error)
-    text = str(error) if isinstance(error, SoloError) else "internal error; the server's log has it"
+    text = errors.text_of(error)
     return text.encode("utf-8", "replace")[:_MAX_TEXT_BYTES].decode("utf-8", "ignore")
 
 
