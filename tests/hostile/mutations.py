@@ -59,7 +59,8 @@ def _change(rng: Random, document: Any, path: tuple[Any, ...]) -> None:
         parent = parent[key]
     how, last = rng.random(), path[-1]
     if how < 0.6:
-        parent[last] = rng.choice(ODD)
+        # A copy: the same list put into itself by a later change would have no end.
+        parent[last] = json.loads(json.dumps(rng.choice(ODD)))
     elif how < 0.75:
         del parent[last]
     elif how < 0.85:

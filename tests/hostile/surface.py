@@ -41,7 +41,7 @@ PATHS = (
         "/v2/repository/index",
         "/overview",
     ),
-    *("/openapi.json", "/docs", "/page/style.css", "/page/../config.py", "/favicon.ico", "/metrics", "/-/healthz"),
+    *("/openapi.json", "/docs", "/page/style.css", "/page/../etc/passwd", "/favicon.ico", "/metrics", "/-/healthz"),
     *("/-/routes", "/v1/models/{m}", "/v1/models/{m}/metadata", "/v1/models/{m}:predict", "/v1/models/{m}:classify"),
     *(
         "/v1/models/{m}/versions/1",
