@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from deployments.coalescing.admission import DrainRate
+from deployments.coalescing.admission import DrainRate, Foresight
 from deployments.coalescing.running import FAILURE_LIMIT
 from deployments.coalescing.splitting import Splitter
 from deployments.errors import DeadlineExceeded, Overloaded, PredictionFailed
@@ -240,3 +240,16 @@ def test_the_snapshot_has_every_count_by_name():
         assert counts["compute_ns"] > 0
 
     asyncio.run(check())
+
+
+def test_foresight_learns_how_much_longer_answers_take_than_planned() -> None:
+    foresight = Foresight()
+    assert foresight.factor == 1.0
+    for _ in range(200):
+        foresight.record(0.1, 0.2)
+    assert foresight.factor == pytest.approx(2.0, rel=0.01)
+    for _ in range(200):
+        foresight.record(0.1, 0.05)
+    assert foresight.factor == 1.0, "a plan that was too careful is no reason to be careless"
+    foresight.record(0.1, 3600.0)
+    assert foresight.factor < 1.2, "one stall is not the rule"

@@ -10,6 +10,33 @@ SMOOTHING = 0.1
 """Weight of the newest batch in the drain rate: it follows a change within some ten batches."""
 
 
+FORESIGHT_SMOOTHING = 0.02
+"""Weight of the newest answer in the foresight: some batches' worth of answers count."""
+LONGEST_DELAY = 8.0
+"""More than so many times the plan's time is a stall, and says nothing about the next request."""
+
+
+class Foresight:
+    """How much longer answers take than the plan's times say, where the machine has other things to do as well.
+
+    Moving averages of both times of every answer that had to wait; their quotient, never below 1.
+    """
+
+    def __init__(self) -> None:
+        self._expected_s = 0.0
+        self._actual_s = 0.0
+
+    def record(self, expected_s: float, actual_s: float) -> None:
+        """Take one answer into account."""
+        self._expected_s += FORESIGHT_SMOOTHING * (expected_s - self._expected_s)
+        self._actual_s += FORESIGHT_SMOOTHING * (min(actual_s, LONGEST_DELAY * expected_s) - self._actual_s)
+
+    @property
+    def factor(self) -> float:
+        """What a time by the plan is to be multiplied with."""
+        return max(1.0, self._actual_s / self._expected_s) if self._expected_s else 1.0
+
+
 class DrainRate:
     """Rows per second of a busy device: moving averages of rows and of seconds, their quotient the rate."""
 
@@ -36,6 +63,7 @@ class Admission:
         self.splitter = splitter
         self.limit_rows = limit_rows
         self.drain_rate = DrainRate()
+        self.foresight = Foresight()
         self._counters = counters
 
     def check_room(self, count: int, waiting_rows: int) -> None:

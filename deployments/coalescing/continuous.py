@@ -135,8 +135,11 @@ class ContinuousCoalescer:
         entry = Entry(rows, deadline_s, accepted_ns, self._loop.create_future())
         with self._lock:
             self._admission.check_room(rows.count, self._waiting.rows)
+            entry.expected_s = self._needed_s(rows.count)
             if deadline_s is not None:
-                self._admission.check_deadline(deadline_s - time.monotonic(), self._needed_s(rows.count))
+                # Who finds the device idle is taken at the plan's word: otherwise nobody could prove a stall over.
+                factor = self._admission.foresight.factor if self._busy else 1.0
+                self._admission.check_deadline(deadline_s - time.monotonic(), factor * entry.expected_s)
             self._waiting.add(entry)
             starts = not self._busy and self._delay_left_ns(accepted_ns) <= 0
             waits = not self._busy and not starts
@@ -224,6 +227,9 @@ class ContinuousCoalescer:
             if not entry.is_settled:
                 entry.is_settled = True
                 self._unanswered_rows -= entry.rows.count
+                if entry.expected_s and isinstance(entry.outcome, Answer):
+                    actual_s = (time.perf_counter_ns() - entry.accepted_ns) / 1e9
+                    self._admission.foresight.record(entry.expected_s, actual_s)
                 entry.settle()
 
     def _withdraw(self, entry: Entry) -> None:

@@ -23,6 +23,8 @@ class Entry:
     accepted_ns: int
     """On `time.perf_counter_ns`'s clock."""
     future: asyncio.Future[Answer]
+    expected_s: float = 0.0
+    """How soon an answer was expected when it was accepted, by the plan's times; 0: nobody asked."""
     outcome: Answer | Exception | None = None
     is_withdrawn: bool = False
     """Whether the caller has gone; written by the event loop, read by the device thread."""
