@@ -108,7 +108,11 @@ def make_servable(options: ReplicaOptions) -> tuple[Servable, Health]:
     """Load, plan and warm the model; raises `LoadError` with what to do about it."""
     started_s = time.monotonic()
     about: dict[str, Any] = {"model": options.name, "version": options.version}
-    event("model_loading", f"model '{options.name}' version {options.version}: loading {shown(options.source.uri)}", **about)
+    event(
+        "model_loading",
+        f"model '{options.name}' version {options.version}: loading {shown(options.source.uri)}",
+        **about,
+    )
     tell = _teller(options.name)
     tell(None, "importing TensorFlow")
     kind = _device_kind(options)

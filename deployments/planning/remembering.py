@@ -21,9 +21,7 @@ STARTS = 3
 log = logging.getLogger("ray.serve")
 
 
-def remembered(
-    chosen: Mapping[Bucket, Trial], rows: Rows, predict_p50_s: float | None, starts: int = 1
-) -> StoredPlan:
+def remembered(chosen: Mapping[Bucket, Trial], rows: Rows, predict_p50_s: float | None, starts: int = 1) -> StoredPlan:
     """Return a plan as its file holds it."""
     return StoredPlan({bucket.key: trial.name for bucket, trial in chosen.items()}, rows, predict_p50_s, starts)
 
