@@ -108,6 +108,8 @@ def tighten(config: str, unavailable: Path) -> str:
     config = re.sub(r"(?m)^(    errorfile 50[234]) .*$", rf"\1 {unavailable}", config)
     config = re.sub(r'(?m)^    http-request return status 404 .* lf-string "Path .*$', _no_path(config), config)
     config = re.sub(r"(?m)^(    stats socket .*) mode 666 ", r"\1 mode 600 ", config)
+    # uvicorn puts its name on every answer, and Serve has no setting for that.
+    config = _HTTP_PLACE.sub(r"\g<0>    http-response del-header server\n", config)
     if "timeout http-request" not in config:
         config = config.replace("\ndefaults\n", f"\ndefaults\n    timeout http-request {HEADERS_S}s\n", 1)
     if re.search(r"(?m)^frontend http_frontend\n    bind (127\.\S+|::1|localhost):\d+$", config):
