@@ -1,4 +1,4 @@
-"""Command lines, printed results, and `bench/results/faults.json`."""
+"""Command lines, printed results, and `bench/results/faults.json`; `python -m tests.faults.report` prints its table."""
 
 from __future__ import annotations
 
@@ -41,3 +41,19 @@ def keep(name: str, result: Mapping[str, Any]) -> None:
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps({**known, name: line}, indent=1, sort_keys=True) + "\n")
+
+
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the results of all faults as Markdown; overload has figures of another kind."""
+    columns = ("sent", "answered", "refused", "lost", "longest_stall_s", "longest_wait_s")
+    lines = ["| fault: case | sent | answered | refused | lost | stall, s | longest wait, s | also |", "|" + "---|" * 8]
+    for name, result in sorted(results.items()):
+        if all(column in result for column in columns):
+            cells = [f"{result[column]:,}" for column in columns]
+            also = {key: value for key, value in result.items() if key not in {*columns, "when", "why"} and value}
+            lines.append(f"| {name} | {' | '.join(cells)} | {', '.join(f'{k} {v}' for k, v in also.items())} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(table(json.loads(RESULTS.read_text())))
