@@ -168,7 +168,8 @@ class GatewayRoutes:
         return json_response({"server": server, "ready": await self._all_ready(), "models": rows})
 
     async def _openapi(self, *_: Any) -> Response:
-        return json_response(openapi.document(await self.directory.models()))
+        models = await self.directory.models()
+        return json_response(openapi.document(dict.fromkeys(model.name for model in models.values())))
 
     async def _stats(self, _: Receive, headers: Mapping[bytes, bytes]) -> Response:
         models = await self.directory.models()

@@ -39,8 +39,8 @@ def ask(method: str, path: str, body: Any = b"", headers: dict[str, str] | None 
 
 
 def templated(path: str, name: str) -> str:
-    """Return a model's route as the document names it; the forms below its own prefix are `/v1`'s again."""
-    path = path.removeprefix(f"/v2/models/{name}") if f"/v2/models/{name}/v1" in path else path
+    """Return a model's route as the document names it; the forms below its own prefixes are `/v1`'s again."""
+    path = path[path.index("/v1/") :] if "/v1/" in path else path
     return path.replace(f"/models/{name}", "/models/{name}").replace("/versions/1", "/versions/{version}")
 
 

@@ -22,6 +22,8 @@ from serve_app import serve_config, versions
 from serve_app.directory import DeployedModel, pick
 from serve_app.forwarding import Forwarder
 from serve_app.gateway import GatewayRoutes
+from serve_app.grpc import servicer
+from serve_app.grpc.messages import message
 from tests.processes import GATEWAY, ROOT, Server, model_application, solo_serve, write_config
 from tests.test_gateway import FixedDirectory
 
@@ -73,6 +75,17 @@ def test_a_version_that_is_gone_is_named_and_never_forwarded() -> None:
     assert asyncio.run(send("/v2/models/m/versions/2")).status_code == 404
     # Port 9 answers nobody, which is what a request that was passed on comes back with.
     assert asyncio.run(send("/v2/models/m")).status_code == 503
+
+
+def test_serves_python_proxy_finds_the_version_that_a_call_names() -> None:
+    routes = ["/", "/v2/models/m", "/v2/models/m/versions/2", "/v2/models/n"]
+
+    def asked(name: str, number: str = "") -> str:
+        request = message("ModelInferRequest")(model_name=name, model_version=number)
+        return servicer._asked_for("ModelInfer", request.SerializeToString(), routes)
+
+    assert asked("m", "2") == "m/versions/2"
+    assert [asked("m", "3"), asked("m"), asked("n", "2"), asked("other")] == ["m", "m", "n", "other"]
 
 
 def application(number: str, prefix: str | None = None) -> dict[str, Any]:

@@ -7,13 +7,13 @@ does the same by `serve_app.haproxy_front`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 import grpc
 
 from serve_app.grpc.messages import SERVICE, SERVICE_DESCRIPTOR
-from serve_app.grpc.names import model_name_of
+from serve_app.grpc.names import model_name_of, model_version_of
 
 APPLICATION = "application"
 _MODELS_PREFIX = "/v2/models/"
@@ -61,9 +61,20 @@ def _routed_handler(server: Any, router: Any, name: str, is_stream: bool) -> Any
 
 def _routed(behavior: Unary, router: Any, name: str) -> Unary:
     async def call(body: bytes, context: Any) -> bytes:
-        return await behavior(body, _with_application(context, router, model_name_of(name, body)))
+        return await behavior(body, _with_application(context, router, _asked_for(name, body, router.route_info)))
 
     return call
+
+
+def _asked_for(method: str, body: bytes, routes: Collection[str]) -> str:
+    """Return the model that a request is about, with the version where that has an application of its own."""
+    model = model_name_of(method, body)
+    versions = f"{_MODELS_PREFIX}{model}/versions/"
+    # Only a model with such applications costs the whole parse.
+    if model and any(route.startswith(versions) for route in routes):
+        key = f"{model}/versions/{model_version_of(method, body)}"
+        return key if _MODELS_PREFIX + key in routes else model
+    return model
 
 
 def _routed_stream(behavior: Stream, router: Any) -> Stream:
