@@ -48,11 +48,12 @@ def digits() -> Any:
     return Servable("digits", "1", model.signature, coalescer, 4, labels=labels, plan_report=plan.report)
 
 
-def application(with_digits: bool) -> Any:
+def application(with_digits: bool, token: str | None = None) -> Any:
     """Return the ASGI app: the gateway, and each model's own routes below its prefix.
 
     The digits model needs TensorFlow and a plan; the others are numpy functions and start at once.
     """
+    from serve_app.access import Tokens, TokenSource, guarded, is_ready_path
     from serve_app.directory import DeployedModel
     from serve_app.forwarding import Forwarder
     from serve_app.gateway import GatewayRoutes
@@ -64,8 +65,9 @@ def application(with_digits: bool) -> Any:
         servables.append(digits())
     models = {s.name: DeployedModel(s.name, "1", s.name, f"/v2/models/{s.name}", "READY", "", 1) for s in servables}
     directory = FixedDirectory(models)
-    gateway = GatewayRoutes(directory, Forwarder("http://127.0.0.1:9", 1000), 1000)  # type: ignore[arg-type]
-    routes = {f"/v2/models/{servable.name}": ModelRoutes(servable) for servable in servables}
+    tokens = None if token is None else Tokens(TokenSource(None), frozenset({token}))
+    gateway = GatewayRoutes(directory, Forwarder("http://127.0.0.1:9", 1000), 1000, tokens)  # type: ignore[arg-type]
+    routes = {f"/v2/models/{one.name}": guarded(ModelRoutes(one), tokens, is_ready_path) for one in servables}
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         path = scope.get("path", "")
@@ -102,10 +104,13 @@ class PageServer:
 
 
 @contextlib.contextmanager
-def page_server(log: Path, port: int | None = None, with_digits: bool = True) -> Iterator[PageServer]:
+def page_server(
+    log: Path, port: int | None = None, with_digits: bool = True, token: str | None = None
+) -> Iterator[PageServer]:
     """Run the server until the block ends."""
     port = port or free_port()
     command = [sys.executable, "-m", "tests.page_server", str(port), "digits" if with_digits else "plain"]
+    command += [] if token is None else [token]
     environ = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=subprocess.STDOUT)
@@ -132,5 +137,5 @@ def _wait(server: PageServer, log: Path) -> None:
 if __name__ == "__main__":
     import uvicorn
 
-    app = application(with_digits=sys.argv[2] == "digits")
+    app = application(sys.argv[2] == "digits", *sys.argv[3:])
     uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", lifespan="off")
