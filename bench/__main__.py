@@ -34,7 +34,7 @@ STARTED_S = time.monotonic()
 def main(
     rows: Annotated[list[str] | None, typer.Argument(help=f"{', '.join(ROWS)}; all by default.")] = None,
     rounds: Annotated[int, typer.Option(help="How many turns each server gets.")] = 3,
-    seconds: Annotated[float, typer.Option(help="Length of one closed loop.")] = 2.0,
+    seconds: Annotated[float, typer.Option(help="Length of one closed loop.")] = 1.0,
     only: Annotated[list[str] | None, typer.Option(help="Contenders by name; all by default.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
 ) -> None:

@@ -26,6 +26,8 @@ class Row:
     """Who takes part, ours first; each in the forms that it takes."""
     poisson: str = ""
     """The form that an open loop posts; empty for none."""
+    slowness: int = 1
+    """How many times as long its loads last."""
 
     def contenders(self, only: list[str] | None = None) -> list[Contender]:
         """Return who takes part."""
@@ -57,5 +59,6 @@ ROWS = {
         "MobileNetV2, one image of 224 x 224 x 3 (602 KB as binary)",
         ("binary", "json"),
         (OURS, UVICORN, *ALONE),
+        slowness=2,
     ),
 }

@@ -28,7 +28,7 @@ Key = tuple[str, str, str]
 SAME, OWN = "Poisson, the same rate for all", "Poisson at half of its own capacity"
 IN_PROCESS_LOAD = "in process"
 WARM_S = 0.5
-POISSON_SECONDS = 2.5
+POISSON_SECONDS = 4
 """How many times as long as a closed loop: a 99th percentile wants some thousand requests."""
 
 
@@ -42,6 +42,10 @@ class Turns:
     say: Callable[[str], None]
     samples: dict[Key, list[Load]] = field(default_factory=lambda: defaultdict(list))
     skipped: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Slow models get longer loads."""
+        self.seconds *= self.row.slowness
 
     def start(self, only: list[str] | None) -> None:
         """Start everybody, and hold everybody's first answers against `model(x)`."""

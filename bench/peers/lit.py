@@ -10,13 +10,14 @@ import sys
 import litserve
 import numpy as np
 
-from bench.peers import function
-
 
 class KerasApi(litserve.LitAPI):
     """JSON `{"inputs": [[...]]}` in, `{"outputs": [[...]]}` out."""
 
     def setup(self, device):  # noqa: ARG002
+        from bench.peers import function  # here: the process that speaks HTTP needs no TensorFlow
+
+        sizes = function.SIZES if way == "batched" else (1,)
         self.row = function.ROWS[model]
         self.run = function.compiled(model, sizes)
 
@@ -31,9 +32,10 @@ class KerasApi(litserve.LitAPI):
 
 
 model, port, way = sys.argv[1:]
-sizes = function.SIZES if way == "batched" else (1,)
 
 if __name__ == "__main__":
-    server = litserve.LitServer(KerasApi(max_batch_size=sizes[-1]), accelerator="cpu", workers_per_device=1)
+    server = litserve.LitServer(
+        KerasApi(max_batch_size=16 if way == "batched" else 1), accelerator="cpu", workers_per_device=1
+    )
     server.run(host="127.0.0.1", port=int(port), num_api_servers=1, generate_client_file=False, log_level="warning",
                access_log=False)  # fmt: skip
