@@ -39,7 +39,7 @@ def _check_remote(args: ModelArgs, where: str) -> str:
     else:
         expected = f"expected {', '.join(SUFFIXES)}, {', '.join(addresses.ARCHIVES)} or a SavedModel folder"
         _expect(is_file, f"{where}: {expected}, got '{shown}'")
-    return remote.revision
+    return remote.revision if args.source_sha256 else fetching.require_sign(args.source, remote.revision)
 
 
 SUFFIXES = (".keras", ".h5", ".hdf5")

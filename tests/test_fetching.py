@@ -134,24 +134,42 @@ def test_a_checksum_is_required_and_then_needs_no_server(site: Site, cache: str)
         fetching.at_path(DIGITS, "0" * 64)
 
 
-def test_a_download_that_breaks_off_leaves_nothing(cache: str) -> None:
-    class Short(http.server.BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", "1000")
-            self.send_header("ETag", '"1"')
-            self.end_headers()
+class Short(http.server.BaseHTTPRequestHandler):
+    """Announces a thousand bytes and sends ten."""
 
-        def do_GET(self) -> None:
-            self.do_HEAD()
-            self.wfile.write(b"x" * 10)
+    sign = '"1"'
 
-        def log_message(self, *_: object) -> None:
-            pass
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        if self.sign:
+            self.send_header("ETag", self.sign)
+        self.end_headers()
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Short) as server:
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(b"x" * 10)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Signless(Short):
+    """Tells nothing by which a change could be noticed."""
+
+    sign = ""
+
+
+@pytest.mark.parametrize(
+    ("handler", "expected"), [(Short, "could not be downloaded"), (Signless, "neither ETag nor date")]
+)
+def test_a_broken_or_unaccountable_server_leaves_nothing(cache: str, handler: type[Short], expected: str) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        assert "could not be downloaded" in refusal(f"http://127.0.0.1:{server.server_port}/m.keras", cache)
+        uri = f"http://127.0.0.1:{server.server_port}/m.keras"
+        assert expected in refusal(uri, cache)
+        if handler is Signless:
+            assert expected in config_refusal(source=uri)
         server.shutdown()
 
 

@@ -47,7 +47,7 @@ def fetch(source: Source, tell: Tell) -> Fetched:
         return at_path(local, source.sha256)
     from filelock import FileLock, Timeout
 
-    pin = source.sha256 or source.revision or _revision_now(source)
+    pin = source.sha256 or source.revision or require_sign(source.uri, _revision_now(source))
     folder = Path(source.cache_dir or DEFAULT_FOLDER).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     key = hashlib.sha256(f"{source.uri}\n{pin}".encode()).hexdigest()[:32]
@@ -68,6 +68,16 @@ def at_path(path: Path, wanted: str | None) -> Fetched:
     found = checksum.of_path(path)
     checksum.require(found, wanted, str(path))
     return Fetched(path, found)
+
+
+def require_sign(uri: str, revision: str) -> str:
+    """Return `revision`; raise `LoadError` where it is empty, since a change could then not be noticed."""
+    if not revision:
+        raise LoadError(
+            f"'{addresses.shown(uri)}': its server gives neither ETag nor date, so that replicas could differ "
+            "unnoticed; give source_sha256"
+        )
+    return revision
 
 
 def _revision_now(source: Source) -> str:
