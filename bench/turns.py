@@ -63,7 +63,8 @@ class Turns:
                 self.roster.failures[name] = str(error)[-600:]
                 self.say(f"{name} is left out: {str(error)[-300:]}")
                 self.roster.entrants.pop(name, entrant).end()
-        self.say("every first answer is that of model(x)")
+        left_out = f"; left out: {', '.join(self.roster.failures)}" if self.roster.failures else ""
+        self.say(f"every first answer is that of model(x){left_out}")
 
     def round(self, number: int) -> None:
         """Give everybody a turn of closed loops, then a turn of open loops."""
