@@ -90,6 +90,9 @@ def wrong_with(reply: Reply, is_head: bool = False) -> str | None:
         return None if is_head else _wrong_success(reply, content_type)
     if reply.status not in REFUSALS and reply.status != 503:
         return f"status {reply.status}: {reply.body[:200]!r}"
+    if reply.status == 408 and b" timed out after " in reply.body:
+        # Serve's own words (2.60) to who asks by X-Request-Timeout-Seconds for less time than an answer takes.
+        return None
     if is_head or reply.status == 403 or (reply.status == 400 and reply.body.startswith(NO_HTTP)):
         return None
     if content_type != "application/json":
