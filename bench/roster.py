@@ -117,7 +117,14 @@ class Roster:
         environ |= {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
         command = contenders.command(contender, self.model, port, folder)
         with log.open("wb") as output:
-            process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environ,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is ours: we end them one by one
+            )
         return Entrant(contender, self.model, process, f"http://127.0.0.1:{port}", log)
 
     @contextlib.contextmanager
@@ -140,10 +147,12 @@ class Roster:
             entrant.pause()
 
     def end(self) -> None:
-        """End all."""
+        """End all; a second Ctrl-C must not leave half of them behind, asleep."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         for entrant in self.entrants.values():
             entrant.end()
         self.entrants.clear()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
