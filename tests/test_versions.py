@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import http.server
 import random
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +92,8 @@ def test_serves_python_proxy_finds_the_version_that_a_call_names() -> None:
     assert [asked("m", "3"), asked("m"), asked("n", "2"), asked("other")] == ["m", "m", "n", "other"]
 
 
-def application(number: str, prefix: str | None = None) -> dict[str, Any]:
-    app = model_application("digits", DIGITS, version=number, plan_budget_s=0, max_batch_size=1)
+def application(number: str, prefix: str | None = None, source: str = DIGITS, **more: Any) -> dict[str, Any]:
+    app = model_application("digits", source, version=number, plan_budget_s=0, max_batch_size=1, **more)
     return {**app, "name": f"digits-{number}", "route_prefix": prefix or versions.version_path("digits", number)}
 
 
@@ -119,9 +123,20 @@ def test_a_default_application_would_take_all_traffic() -> None:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def site() -> Iterator[str]:
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(ROOT / "models"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, site: str) -> Iterator[Server]:
+    """Version 1 from this repository, version 2 the same model from an HTTP server."""
     folder: Path = tmp_path_factory.mktemp("versions")
-    path = write_config(folder, application("1"), application("2"))
+    elsewhere = application("2", source=f"{site}/digits.keras?key=secret", source_cache=str(folder / "cache"))
+    path = write_config(folder, application("1"), elsewhere)
     raw = yaml.safe_load(path.read_text())
     raw["applications"][-1]["args"] = {"traffic": {"digits": WEIGHTS}}
     path.write_text(yaml.safe_dump(raw))
@@ -155,11 +170,15 @@ def test_each_version_answers_for_itself_and_the_rest_is_split(served: Server) -
         )
         assert predict.status_code == 200, predict.text
         assert client.get("/v1/models/digits/versions/1").json()["model_version_status"][0]["version"] == "1"
-        sums = {
-            client.get(f"/v2/models/digits/versions/{n}/config").json()["parameters"]["sha256"]["string_value"]
-            for n in "12"
-        }
-        assert len(sums) == 1
+
+
+@pytest.mark.serve
+def test_a_model_from_elsewhere_is_the_same_by_its_checksum(served: Server, site: str) -> None:
+    configs = [httpx.get(f"{served.url}/v2/models/digits/versions/{n}/config").json()["parameters"] for n in "12"]
+    sha256 = hashlib.sha256(Path(DIGITS).read_bytes()).hexdigest()
+    assert [config["sha256"]["string_value"] for config in configs] == [sha256] * 2
+    assert configs[1]["source"]["string_value"] == f"{site}/digits.keras"
+    assert "secret" not in served.log.read_text()
 
 
 @pytest.mark.serve
