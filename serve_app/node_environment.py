@@ -65,6 +65,8 @@ def variables(folder: Path | None = None) -> Mapping[str, str]:
     threads = max(1, min(4, (os.cpu_count() or 2) // 2))
     return {
         **FAST,
+        # `ray start --head` (2.60) turns tokens on by itself; a node that joins without this is refused.
+        "RAY_AUTH_MODE": "token",
         "RAY_SERVE_HAPROXY_NBTHREAD": str(threads),
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy_front.write_launcher(folder)),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
