@@ -1,4 +1,4 @@
-"""Requests that once got a 500 or worse, found by `make hostile`: one test for each."""
+"""Requests that once got a 500 or worse: one test for each."""
 
 from __future__ import annotations
 
