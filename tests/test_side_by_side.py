@@ -12,7 +12,8 @@ import pytest
 from bench import report, requests, targets
 from bench.contenders import BY_NAME, OURS
 from bench.roster import Roster
-from bench.turns import IN_PROCESS_LOAD
+from bench.rows import Row
+from bench.turns import IN_PROCESS_LOAD, OWN, SAME, Turns
 
 
 def load(p50_ms: float, per_s: float = 100.0) -> dict[str, float]:
@@ -98,3 +99,28 @@ def test_targets_are_ratios_to_the_best_peer() -> None:
     assert readme.startswith(f"a\n{report.BEGIN}\n2 cores of X, medians of 1 rounds")
     assert readme.endswith(f"| not measured |\n{report.END}\nz\n")
     assert "old" not in readme
+
+
+def test_a_round_drives_everybody_by_closed_loops_and_at_random_times(tmp_path: Path) -> None:
+    """With servers that need no model; a peer server would set the rate for all."""
+    roster = Roster("mlp", tmp_path, lambda _text: None)
+    names = ("limit: no-op under uvicorn", "limit: uvicorn reading the body")
+    row = Row("mlp", "a test", ("json",), names, poisson="json")
+    turns = Turns(row, roster, 0.2, lambda _text: None)
+    try:
+        for contender in row.contenders():
+            assert roster.start(contender) is not None
+        turns.round(0)
+    finally:
+        roster.end()
+    assert not roster.failures
+    loads = {load for form, load, name in turns.samples if name == names[0]}
+    assert loads == {"1 client", "16 clients", "64 clients", OWN, SAME}
+    for name in names:
+        (sample,) = turns.samples["json", OWN, name]
+        assert sample["errors"] == 0
+        assert sample["per_s"] == pytest.approx(sample["rate_per_s"], rel=0.3)
+        assert 0 < sample["p50_ms"] <= sample["p99_ms"]
+    lines = report.lines("mlp", turns.samples)
+    assert len(lines) == 10
+    assert " of " in report.markdown(lines, targets.evaluate(lines), {"cpu": "X", "cores": 2}, 1)
