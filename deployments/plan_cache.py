@@ -15,7 +15,7 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,31 @@ def load(folder: Path, identity: Identity, names: Collection[str]) -> StoredPlan
     if plan is None:
         log.warning("ignoring the plan in %s: it is not one of this model, device and version", path)
     return plan
+
+
+@contextlib.contextmanager
+def measuring(folder: Path, identity: Identity, wait_s: float) -> Iterator[bool]:
+    """Yield whether this process alone measures for `identity` on this node; waits `wait_s` for another to end.
+
+    Replicas that start together would spoil each other's timing, and each end with a choice of its own. A folder that
+    cannot be written keeps nobody from measuring.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / f"{key(identity)}.lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=wait_s)
+    except Timeout:
+        yield False
+        return
+    except OSError:
+        yield True
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def use_xla_cache(folder: Path) -> None:

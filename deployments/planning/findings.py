@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from deployments import plan_cache
@@ -22,6 +23,9 @@ from deployments.planning.search import Search
 from deployments.planning.selection import choose
 from deployments.planning.subject import Subject
 from deployments.planning.trials import Trial
+
+WAIT_BUDGETS = 3
+"""How many budgets a replica waits for another that measures for the same plan: verifying comes on top of one."""
 
 
 @dataclass(frozen=True)
@@ -47,26 +51,30 @@ def find(
     # Made first: a model that takes no sample, or whose rows influence each other, fails before anything is built.
     subject.sample = reference.cases(wanted[0])[0].inputs
     attempts = Attempts(subject, reference, CrashLog(options.cache_dir, plan_cache.key(known_as)))
-    stored = _stored(options, known_as, wanted)
-    left = () if stored is None else unfinished(stored)
-    chosen = None if stored is None or left else restored(stored, attempts, wanted)
-    if stored is not None and chosen is not None:
-        rows = {bucket: [dict(row) for row in rows] for bucket, rows in stored.candidates.items()}
-        return Findings(chosen, rows, stored.predict_p50_s, from_cache=True)
-    found = _search(attempts, reference, replace(options, only=left or options.only), wanted, subject)
-    if stored is not None and left:
-        found = replace(found, rows=merged(stored.candidates, found.rows))
-    if options.cache_dir is not None and options.budget_s > 0:
-        starts = stored.starts + 1 if stored is not None and left else 1
-        kept = remembered(found.chosen, found.rows, found.predict_p50_s, starts)
-        plan_cache.store(options.cache_dir, known_as, kept)
+    if options.cache_dir is None:
+        return _search(attempts, reference, options, wanted, subject)
+    stored = _stored(options.cache_dir, known_as, wanted)
+    # A kept plan that somebody else carries on is good enough; without one there is nothing to start from.
+    wait_s = WAIT_BUDGETS * options.budget_s if stored is None else 0.0
+    with plan_cache.measuring(options.cache_dir, known_as, wait_s) as alone:
+        stored = _stored(options.cache_dir, known_as, wanted)
+        left = unfinished(stored) if stored is not None and alone and options.budget_s > 0 else ()
+        chosen = None if stored is None or left else restored(stored, attempts, wanted)
+        if stored is not None and chosen is not None:
+            rows = {bucket: [dict(row) for row in rows] for bucket, rows in stored.candidates.items()}
+            return Findings(chosen, rows, stored.predict_p50_s, from_cache=True)
+        found = _search(attempts, reference, replace(options, only=left or options.only), wanted, subject)
+        if stored is not None and left:
+            found = replace(found, rows=merged(stored.candidates, found.rows))
+        if options.budget_s > 0:
+            starts = stored.starts + 1 if stored is not None and left else 1
+            kept = remembered(found.chosen, found.rows, found.predict_p50_s, starts)
+            plan_cache.store(options.cache_dir, known_as, kept)
     return found
 
 
-def _stored(options: PlanOptions, known_as: Mapping[str, Any], wanted: tuple[Bucket, ...]) -> StoredPlan | None:
-    if options.cache_dir is None:
-        return None
-    stored = plan_cache.load(options.cache_dir, known_as, {candidate.name for candidate in all_candidates()})
+def _stored(folder: Path, known_as: Mapping[str, Any], wanted: tuple[Bucket, ...]) -> StoredPlan | None:
+    stored = plan_cache.load(folder, known_as, {candidate.name for candidate in all_candidates()})
     return stored if stored is not None and stored.chosen.keys() == {bucket.key for bucket in wanted} else None
 
 
