@@ -28,6 +28,12 @@ SESSIONS = 4
 """The column of `show stat` with the requests that a backend works on (HAProxy 2.8's management guide, 9.1)."""
 
 
+def console(wanted: Path) -> Path:
+    """Return the newest admin socket: Serve puts it into a folder of the node's beside the path that it was given."""
+    found = [wanted, *wanted.parent.glob(f"*/{wanted.name}")]
+    return max((path for path in found if path.exists()), key=lambda path: path.stat().st_mtime, default=wanted)
+
+
 def soft_stop(processes: Iterable[psutil.Process], console: Path, limit_s: float = LIMIT_S) -> None:
     """Let the HAProxy processes among `processes` take nothing more, and return when nothing is on its way.
 

@@ -134,7 +134,7 @@ def _cluster(raw: Mapping[str, Any], config: ServeConfig, options: Options) -> I
         children |= _descendants()
         if options.address == "local":
             # Before Serve, which would kill HAProxy first, and with it whatever it has accepted.
-            front_stop.soft_stop(children, Path(os.environ["RAY_SERVE_HAPROXY_SOCKET_PATH"]))
+            front_stop.soft_stop(children, front_stop.console(Path(os.environ["RAY_SERVE_HAPROXY_SOCKET_PATH"])))
         # Ray reports its own controller's intended end as a failure, on stderr.
         with contextlib.suppress(Exception), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
             if options.address == "local":

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from serve_app.environment import free_port
-from serve_app.front_stop import left_behind, on_their_way, soft_stop
+from serve_app.front_stop import console, left_behind, on_their_way, soft_stop
 from serve_app.haproxy_front import haproxy
 
 CONFIG = """
@@ -116,3 +116,11 @@ def test_a_haproxy_is_found_by_its_folder_whoever_its_parent_is(front: tuple[psu
     process, _, console = front
     assert left_behind(console.parent) == {process}
     assert left_behind(Path("/nowhere")) == set()
+
+
+def test_the_console_is_found_in_the_nodes_folder(tmp_path: Path) -> None:
+    wanted = tmp_path / "admin.sock"
+    assert console(wanted) == wanted
+    (tmp_path / "node").mkdir()
+    (tmp_path / "node" / "admin.sock").touch()
+    assert console(wanted) == tmp_path / "node" / "admin.sock"

@@ -112,7 +112,7 @@ def test_the_recommended_stanza_is_a_valid_config(
     text = run[0].stdout.split("serve config:\n\n")[1].split("\n\n")[0]
     config = serve_config.check({"applications": yaml.safe_load(text)})
     assert config.models[0].name == "digits"
-    assert config.prefixes["digits"] == "/v2/models/digits"
+    assert config.paths == ["/v2/models/digits"]
 
 
 def test_the_picture_is_a_slide(run: tuple[subprocess.CompletedProcess[str], Path]) -> None:

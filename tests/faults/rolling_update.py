@@ -8,6 +8,7 @@ With `max_surge_percent: 100` Serve starts the new replica before it stops the o
 
 from __future__ import annotations
 
+import http.client
 import os
 import subprocess
 import urllib.request
@@ -78,7 +79,7 @@ def is_dashboard(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/api/version", timeout=2) as answer:
             return b"ray_version" in answer.read()
-    except OSError:
+    except (OSError, http.client.HTTPException):  # gRPC answers too, with bytes that are no HTTP/1
         return False
 
 
