@@ -11,7 +11,7 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from deployments.errors import ConfigError
-from serve_app import haproxy_front, loopback
+from serve_app import haproxy_front
 
 FAST: Mapping[str, str] = {
     # HAProxy in front, and the model's own uvicorn behind it: 0.46 ms a request instead of 9.7 (Ray 2.60).
@@ -48,10 +48,8 @@ FIRST_GRPC_PORT, LAST_GRPC_PORT = 20_000, 30_000
 """Between Ray's worker ports, which end at 19999, and Serve's for HTTP; below the system's own for clients."""
 
 
-def apply(environ: MutableMapping[str, str] = os.environ, is_alone: bool = False) -> Path:
+def apply(environ: MutableMapping[str, str] = os.environ) -> Path:
     """Set what is missing, with HAProxy's files and side ports private to this process.
-
-    `is_alone` is for a cluster of this machine only: Ray's own ports are loopback ones then.
 
     Returns the private folder, which the caller removes. Two servers on one machine would otherwise share
     HAProxy's socket under its default path, and the second would fail to bind its side ports.
@@ -75,7 +73,7 @@ def apply(environ: MutableMapping[str, str] = os.environ, is_alone: bool = False
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
     }
-    for name, value in {**FAST, **private, **(loopback.NODE_ON_LOOPBACK if is_alone else {})}.items():
+    for name, value in {**FAST, **private}.items():
         environ.setdefault(name, value)
     return folder
 

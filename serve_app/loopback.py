@@ -1,20 +1,28 @@
 """A cluster of one machine keeps to that machine: Ray, and the gRPC servers of Serve's replicas, on 127.0.0.1.
 
-`solo serve` on a cluster of its own sets `NODE_ON_LOOPBACK`, which makes Ray's own ports loopback ones (Ray 2.60,
-ray/_private/services.py: `get_node_ip_address`), and has every worker process call `bind_grpc`. Serve has no setting
-for its Python gRPC servers, which bind `[::]`; one of them, between deployments, unpickles what it is sent.
+Only where `RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0` asks for it, Ray's own switch for a node that no other can join
+(Ray 2.60, ray/_private/services.py: `get_node_ip_address`): Ray's ports are loopback ones then, and `solo serve` has
+every worker process call `bind_grpc`, since Serve has no setting for its Python gRPC servers, which bind `[::]`. It is
+not the default: a driver without the same variable looks for the cluster at the machine's address and cannot join.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Any
 
-NODE_ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Ray's own switch for a node that no other machine can join, whatever its name says; set to 1 to let others join."""
+SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's own switch, whatever its name says."""
 HOOK = "serve_app.loopback.bind_grpc"
 """For a Ray job's `worker_process_setup_hook`."""
 
 _ALL = ("[::]:", "0.0.0.0:")
+
+
+def is_wanted(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether this process was asked to keep its cluster on loopback."""
+    return environ.get(SWITCH) == "0"
 
 
 def bind_grpc() -> None:

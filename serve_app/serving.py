@@ -49,7 +49,7 @@ def serve(path: Path, options: Options = Options()) -> None:
     Raises `ConfigError` before anything starts where the config is wrong, and `LoadError` where a model cannot
     be served; in both cases nothing is left running.
     """
-    folder = environment.apply(is_alone=options.address == "local")
+    folder = environment.apply()
     try:
         config = serve_config.read(path)
         raw = _with_address(config.raw, options)
@@ -109,7 +109,7 @@ def _cluster(raw: Mapping[str, Any], config: ServeConfig, options: Options) -> I
     own = {
         "num_cpus": placement.local_cpus(len(config.models), psutil.cpu_count() or 1),
         "include_dashboard": options.dashboard,
-        "runtime_env": {"worker_process_setup_hook": loopback.HOOK},
+        "runtime_env": {"worker_process_setup_hook": loopback.HOOK} if loopback.is_wanted() else None,
     }
     own = own if options.address == "local" else {}
     _start_ray(options.address, own)

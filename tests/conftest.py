@@ -23,5 +23,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         model_application("digits", "models/digits.keras", labels=labels, **QUICK),
         *(model_application(name, f"tests.models:{name}", **QUICK) for name in factories),
     )
-    with solo_serve(config, folder / "solo.log") as running:
+    # No driver joins this one, so that tests/test_exposure.py may hold it to loopback.
+    with solo_serve(config, folder / "solo.log", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0") as running:
         yield running

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
+from tests.client_cluster import family
 from tests.processes import ROOT, Server, model_application, solo_serve, write_config
 
 pytestmark = pytest.mark.serve
@@ -45,14 +45,11 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Closed]:
         model_application("simple", "tests.models:simple", token_file=str(folder / "tokens"), **QUICK),
     )
     with solo_serve(config, folder / "solo.log", SOLO_TOKEN=FOR_ALL) as server:
-        words = [
-            word
-            for process in psutil.Process(server.process.pid).children(recursive=True)
-            if "raylet" in process.name()
-            for word in process.cmdline()
-        ]
+        words = [word for _, line in family(server) for word in line]
         gcs = next(word.partition("=")[2] for word in words if word.startswith("--gcs-address="))
-        session = next(word.partition("=")[2] for word in words if word.startswith("--session-dir="))
+        session = next(
+            word.partition("=")[2] for word in words if word.startswith(("--session-dir=", "--session_dir="))
+        )
         yield Closed(server, gcs, Path(session) / "logs")
 
 
