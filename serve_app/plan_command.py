@@ -96,7 +96,7 @@ def _plan(raw: dict[str, Any], json: Path | None, plot: Path | None) -> None:
 
 def suggested_name(source: str) -> str:
     """Return a name to serve `source` under: the factory's or the file's, reduced to the characters allowed."""
-    source = source.partition("?")[0].rstrip("/")
+    source = source.partition("?")[0].rstrip("/") if "://" in source else source
     is_factory = ":" in source and "://" not in source and not Path(source).expanduser().exists()
     name = source.rpartition(":")[2].rpartition(".")[2].lower() if is_factory else Path(source).expanduser().stem
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "model"
