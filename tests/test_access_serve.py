@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import urllib.error
@@ -152,7 +153,8 @@ except SoloError as error:
 
 def test_the_python_client(closed: Closed) -> None:
     command = [sys.executable, "-c", SCRIPT, closed.gcs, FOR_ONE]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    environ = {**os.environ, "RAY_AUTH_MODE": "token"}  # only `auto` turns it on by itself
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=200, check=False)
     assert done.stdout.split() == ["2", "2", "2", "2", "Unauthorized"], done.stderr[-3000:]
 
 
