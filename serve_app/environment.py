@@ -55,17 +55,9 @@ def apply(environ: MutableMapping[str, str] = os.environ) -> Path:
     HAProxy's socket under its default path, and the second would fail to bind its side ports.
     """
     folder = Path(tempfile.mkdtemp(prefix="keras-solo-"))
-    threads = max(1, min(4, (os.cpu_count() or 2) // 2))
     grpc_port = free_range()
     private = {
-        "RAY_SERVE_HAPROXY_NBTHREAD": str(threads),
-        # HAProxy started with our rules added to Serve's: gRPC by the model's name, TensorFlow Serving's paths.
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy_front.write_launcher(folder)),
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        **front(folder),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(grpc_port),
@@ -76,6 +68,21 @@ def apply(environ: MutableMapping[str, str] = os.environ) -> Path:
     for name, value in {**FAST, **private}.items():
         environ.setdefault(name, value)
     return folder
+
+
+def front(folder: Path) -> dict[str, str]:
+    """Return the variables of a HAProxy that keeps its files in `folder`; writes its launcher there."""
+    threads = max(1, min(4, (os.cpu_count() or 2) // 2))
+    return {
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(threads),
+        # HAProxy started with our rules added to Serve's: gRPC by the model's name, TensorFlow Serving's paths.
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy_front.write_launcher(folder)),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+    }
 
 
 def missing(environ: Mapping[str, str] = os.environ) -> list[str]:

@@ -6,14 +6,12 @@ agree on them, and a firewall must know them: so here they are fixed, and `PORTS
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve_app import haproxy_front
-from serve_app.environment import FAST, FIRST_GRPC_PORT, GRPC_PORTS
+from serve_app.environment import FAST, FIRST_GRPC_PORT, GRPC_PORTS, front
 
 FIRST_HTTP_PORT, HTTP_PORTS = 30_000, 200
 METRICS_PORT, STATS_PORT = 9101, 8404
@@ -62,18 +60,11 @@ def variables(folder: Path | None = None) -> Mapping[str, str]:
     """Return the environment of this node's `ray start`, with HAProxy's files in `folder`, which is made."""
     folder = folder or Path.home() / ".cache" / "keras-solo" / "node"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    threads = max(1, min(4, (os.cpu_count() or 2) // 2))
     return {
         **FAST,
+        **front(folder),
         # `ray start --head` (2.60) turns tokens on by itself; a node that joins without this is refused.
         "RAY_AUTH_MODE": "token",
-        "RAY_SERVE_HAPROXY_NBTHREAD": str(threads),
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(haproxy_front.write_launcher(folder)),
-        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
-        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(METRICS_PORT),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(STATS_PORT),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(FIRST_HTTP_PORT),
