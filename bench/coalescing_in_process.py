@@ -27,6 +27,7 @@ class Device:
     """Stands in for a plan: answers at once, or after a sleep that, like a device, holds no lock."""
 
     batch_sizes = SIZES
+    runs_on_host = False
 
     def __init__(self, inline: bool, run_s: float = 0.0, slope_s: float = 0.0) -> None:
         self._inline = inline

@@ -13,6 +13,8 @@ class Executor(Protocol):
 
     batch_sizes: tuple[int, ...]
     """The allowed batch sizes, ascending; every one is compiled and warm."""
+    runs_on_host: bool
+    """Whether a run takes the host's own cores, from the event loop among others, rather than a device's."""
 
     def run(self, arrays: Arrays, count: int) -> Arrays:
         """Return the outputs of `count` rows, each `[count, ...]`, blocking until they are in host memory.

@@ -38,6 +38,7 @@ class Plan:
     seconds: float
     """What making it took."""
     batch_sizes: tuple[int, ...] = field(init=False)
+    runs_on_host: bool = field(init=False)
     lengths: Lengths | None = field(init=False)
     """Pads and cuts dynamic inner axes; None where there are none, or they are left open."""
 
@@ -45,6 +46,7 @@ class Plan:
         """Resolve what runs each number of rows."""
         self.chosen = self.findings.chosen
         self.batch_sizes = tuple(sorted({bucket.batch_size for bucket in self.chosen}))
+        self.runs_on_host = not self.options.is_gpu
         self.lengths = lengths_of(self.subject.signature, self.options)
         self._steps = steps(self.subject.signature, self.chosen)
         self._expected_s = by_count(self.batch_sizes, self._worst({b: t.p50_s for b, t in self.chosen.items()}))

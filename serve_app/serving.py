@@ -59,6 +59,8 @@ def serve(path: Path, options: Options = Options()) -> None:
             _say(remark)
         _run(raw, config, options)
     finally:
+        # A HAProxy that Serve started while it shut down, out of reach since its parent is gone.
+        _end(front_stop.left_behind(folder))
         environment.remove(folder)
 
 
@@ -144,9 +146,6 @@ def _cluster(raw: Mapping[str, Any], config: ServeConfig, options: Options) -> I
                     ray_serve.delete(application.name)
             ray.shutdown()
         _end(children)
-        if options.address == "local":
-            # One that Serve started while it shut down, out of reach since its parent is gone.
-            _end(front_stop.left_behind(Path(os.environ["RAY_SERVE_HAPROXY_CONFIG_FILE_LOC"]).parent))
 
 
 def _start_ray(address: str, own: Mapping[str, Any]) -> None:

@@ -39,6 +39,10 @@ FLAGS = (
 WAIT_S = 30.0
 
 
+class CommandError(AssertionError):
+    """Chromium did not carry a command out."""
+
+
 class Tab:
     """One tab of a running Chromium."""
 
@@ -68,7 +72,8 @@ class Tab:
         while True:
             message = json.loads((await self._socket.receive(WAIT_S)).data)
             if message.get("id") == self._number:
-                assert "error" not in message, f"{method}: {message['error']}"
+                if "error" in message:
+                    raise CommandError(f"{method}: {message['error']['message']}")
                 return message["result"]
             self._note(message)
 
@@ -95,11 +100,20 @@ class Tab:
         ends_s = time.monotonic() + wait_s
         # An element has no value of its own to return.
         script = f"(value => value instanceof Node ? true : value)({script})"
-        while not (value := self.run(script)):
+        while not (value := self._run_between_pages(script)):
             if time.monotonic() > ends_s:
                 raise AssertionError(f"never true: {script}\n{self.run('document.body.innerText')}\n{self.problems}")
             time.sleep(0.05)
         return value
+
+    def _run_between_pages(self, script: str) -> Any:
+        """Return the value of an expression, None where the page was left before it had one."""
+        try:
+            return self.run(script)
+        except CommandError as error:
+            if "navigated" not in str(error) and "context" not in str(error):
+                raise
+            return None
 
     def text(self, selector: str) -> str:
         """Return an element's text as it is displayed, empty where there is no such element."""

@@ -63,6 +63,7 @@ def models(shape: int) -> dict[str, tuple[tuple[TensorSpec, ...], tuple[TensorSp
 
 class NumpyExecutor:
     batch_sizes = (1, 2, 4, 8)
+    runs_on_host = True
 
     def __init__(self, function: Function) -> None:
         self.function = function

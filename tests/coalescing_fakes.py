@@ -27,8 +27,10 @@ class FakeExecutor:
         inline_rows: int = 0,
         run_s: float | Callable[[int], float] = 0.0,
         sizes: Sequence[int] = SIZES,
+        runs_on_host: bool = False,
     ) -> None:
         self.batch_sizes = tuple(sizes)
+        self.runs_on_host = runs_on_host
         self.times_s = times_s or {size: 1e-3 * (1 + size / 16) for size in sizes}
         self.inline_rows = inline_rows
         self.run_s = run_s

@@ -34,6 +34,7 @@ class Scenario:
     run_ms: float
     queue_rows: int
     delay_ms: float
+    runs_on_host: bool
     requests: tuple[Request, ...]
 
 
@@ -52,6 +53,7 @@ SCENARIOS = st.builds(
     run_ms=st.sampled_from([0, 0.3, 2]),
     queue_rows=st.sampled_from([6, 1000]),
     delay_ms=st.sampled_from([0, 0, 3]),
+    runs_on_host=st.booleans(),
     requests=st.lists(REQUESTS, min_size=1, max_size=25).map(tuple),
 )
 
@@ -72,7 +74,8 @@ def test_every_request_has_exactly_one_right_outcome(mode):
 async def _check(scenario: Scenario, mode: str) -> None:
     # A table by which 16 rows are dear, so that splitting happens, too.
     times_s = {1: 2e-4, 2: 2.2e-4, 4: 2.5e-4, MAX_ROWS: 3e-4}
-    executor = FakeExecutor(times_s, scenario.inline_rows, scenario.run_ms / 1e3, sizes=(1, 2, 4, MAX_ROWS))
+    sizes = (1, 2, 4, MAX_ROWS)
+    executor = FakeExecutor(times_s, scenario.inline_rows, scenario.run_ms / 1e3, sizes, scenario.runs_on_host)
     delay_ms = scenario.delay_ms if mode == "continuous" else 0
     coalescer = make(
         executor,

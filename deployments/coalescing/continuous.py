@@ -4,6 +4,9 @@ The flow: `submit` → admission → either run on the spot (inline plan, idle d
 Whoever drains the queue holds the device (`_busy`): the device thread, which takes its next batch itself the
 moment it is free, without waiting for an event loop that is busy decoding; or, for inline plans, `_flush` on the
 event loop. `off` is the same with batches of one request.
+
+A run on the host's own cores takes them from the event loop, so running early what few have arrived wins nothing:
+while several wait at a time, the loop first takes in what its sockets hold (`_gather`), which has to be done anyway.
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ from deployments.tensors import Rows
 
 SWEEP_S = 0.001
 """Least time between two searches for expired entries."""
+QUIET_PASSES = 2
+"""After so many passes of the event loop without a newcomer its sockets hold nothing more."""
 
 
 class ContinuousCoalescer:
@@ -53,6 +58,9 @@ class ContinuousCoalescer:
         self._closed = False
         self._burst = 0
         self._gathers = False
+        self._in_company = False
+        self._quiet_passes = 0
+        self._seen = 0
         self._unanswered_rows = 0
         self._delay_alarm = Alarm(loop, self._start_if_idle)
         self._sweep_alarm = Alarm(loop, self._sweep)
@@ -73,6 +81,7 @@ class ContinuousCoalescer:
             self._delay_ns = int(options.max_queue_delay_ms * 1e6) if waiting.shares else 0
         is_inline = [self._runner.executor.is_inline(count) for count in range(1, splitter.max_rows + 1)]
         self._inline_rows = inline_rows(splitter, is_inline)
+        self._gathers_for_host = waiting.shares and self._runner.executor.runs_on_host
         self._gather_from = gather_from(splitter, self._inline_rows) if waiting.shares else 0
         self._set_gathers(False)
         self._start_if_idle()  # who waits for company may have waited long enough by the new delay
@@ -168,8 +177,26 @@ class ContinuousCoalescer:
             self._loop.call_soon(self._flush)
         elif self._waiting.rows <= self._inline_rows:
             self._flush()
+        elif self._in_company:
+            self._gather_first()
         else:
             self._thread.post(self._drain_queue)
+
+    def _gather_first(self) -> None:
+        """Let the event loop take in what its sockets hold, then run."""
+        self._seen = self._quiet_passes = 0
+        self._loop.call_soon(self._gather)
+
+    def _gather(self) -> None:
+        """Wait for one more pass of the event loop while the last ones brought company that there is room for."""
+        waiting = self._waiting
+        self._quiet_passes = self._quiet_passes + 1 if waiting.count == self._seen else 0
+        self._seen = waiting.count
+        is_urgent = waiting.earliest_deadline_s() - time.monotonic() < 2 * waiting.splitter.cost_s(waiting.rows)
+        if self._quiet_passes == QUIET_PASSES or waiting.rows >= waiting.splitter.max_rows or is_urgent:
+            self._thread.post(self._drain_queue)
+        else:
+            self._loop.call_soon(self._gather)
 
     def _flush(self) -> None:
         """Run one batch here if it is short, else hand over to the thread; then let the loop breathe."""
@@ -197,6 +224,10 @@ class ContinuousCoalescer:
             except BaseException as error:  # not even a SystemExit in a model may leave callers waiting for ever
                 self._runner.fail(members, error)
             call_in_loop(self._loop, partial(self._deliver, members))
+            self._in_company = self._gathers_for_host and len(members) + self._waiting.count > 1
+            if self._in_company:
+                call_in_loop(self._loop, self._gather_first)
+                return
             members = self._next_batch()
 
     def _run(self, members: Sequence[Entry]) -> None:
