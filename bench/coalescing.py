@@ -3,13 +3,15 @@
     python bench/coalescing.py                 # closed loops in turns, then 30 s of overload: about 8 minutes
     python bench/coalescing.py --in-process    # the coalescer alone, without HTTP: about a minute
 
-All settings are served at once, one replica each, and measured in turns, so that whatever else the machine does
-weighs on all of them; the ratios are medians over the rounds. Writes `coalescing.json` and `coalescing.png`.
+One replica takes every setting in turn, as `serve deploy` would change it, so that neither the process nor whatever
+else the machine does favours one of them; `@serve.batch`'s defaults have a smaller largest batch, which needs a replica
+of its own. The ratios are medians over the rounds. Writes `coalescing.json` and `coalescing.png`.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import signal
@@ -28,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import closed_loop, coalescing_in_process, coalescing_plot, served
 from bench.closed_loop import Loop, Payload
+from tests.client_cluster import as_driver
 
 MODELS = ("bench.models:wide_mlp", "bench.models:wider_mlp")
 """One that HTTP holds back at many clients, and one that the device holds back."""
@@ -43,6 +46,10 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "window-30ms": {"coalesce": "window", "batch_wait_timeout_s": 0.03},
 }
 """`window-default` has `@serve.batch`'s own defaults; the others let it use every batch size of the plan."""
+OWN = "window-default"
+"""The setting with a replica of its own."""
+SWITCHED = "model"
+"""The model that takes all other settings in turn."""
 
 IN_TIME_S = 1.0
 WARM_UP_S = 1.0
@@ -86,17 +93,15 @@ def _arguments() -> argparse.Namespace:
 def _measure(model: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     common = {"plan_cache": str(folder / "plans"), "plan_budget_s": args.plan_budget_s}
     # One replica first and alone, so that its plan is measured in peace; the others take it from the cache.
-    with served.serve(folder, [served.application("continuous", model, common)], args.port) as server:
-        plan = server.get("/v2/models/continuous/plan")
-    applications = [
-        served.application(name, model, {**common, **given})
-        for name, given in SETTINGS.items()
-        if name in args.settings
-    ]
+    with served.serve(folder, [served.application(SWITCHED, model, common)], args.port) as server:
+        plan = server.get(f"/v2/models/{SWITCHED}/plan")
+    applications = [served.application(SWITCHED, model, common)]
+    applications += [served.application(OWN, model, {**common, **SETTINGS[OWN]})] * (OWN in args.settings)
     row = np.random.default_rng(7).random((1, *ROW_SHAPE), np.float32)
     payload = Payload.of(row, "x")
     in_time = Payload.of(row, "x", timeout=round(IN_TIME_S * 1e6))
-    with served.serve(folder, applications, args.port) as server:
+    with served.serve(folder, applications, args.port) as server, as_driver(server):
+        _handle.cache_clear()
         rounds = _closed_loops(server, payload, args, folder)
         best_per_s = max(_median(loops, "per_s") for loops in rounds["continuous"].values())
         overload = _overload(server, in_time, 3 * best_per_s, args.overload_seconds, folder)
@@ -116,7 +121,7 @@ def _closed_loops(server: served.Served, payload: Payload, args: argparse.Namesp
     for _ in range(args.rounds):
         for clients in CLIENTS:
             for name in args.settings:
-                url = f"http://127.0.0.1:{server.port}/v2/models/{name}/infer"
+                url = f"http://127.0.0.1:{server.port}/v2/models/{_set(name)}/infer"
                 closed_loop.run(url, payload, clients, WARM_UP_S, folder)
                 loop = closed_loop.run(url, payload, clients, args.seconds, folder)
                 rounds[name][clients].append(loop)
@@ -124,16 +129,34 @@ def _closed_loops(server: served.Served, payload: Payload, args: argparse.Namesp
     return rounds
 
 
+def _set(name: str) -> str:
+    """Give the switched model a setting; return the model that has it."""
+    if name == OWN:
+        return OWN
+    _handle().reconfigure.remote(SETTINGS[name]).result(timeout_s=60)
+    return SWITCHED
+
+
+@functools.cache
+def _handle() -> Any:
+    from ray.serve.handle import DeploymentHandle
+
+    handle: Any = DeploymentHandle("KerasReplica", SWITCHED)
+    handle._init(_run_router_in_separate_loop=True)
+    return handle
+
+
 def _overload(
     server: served.Served, payload: Payload, rate_per_s: float, seconds: float, folder: Path
 ) -> dict[str, Any]:
     """Offer `continuous` three times what it can do; follow its memory meanwhile."""
+    model = _set("continuous")
     body = folder / "open.bin"
     body.write_bytes(payload.body)
-    replica = server.replica("continuous")
+    replica = server.replica(model)
     command = [
         *(sys.executable, str(Path(__file__).parent / "open_loop.py"), "--port", str(server.port)),
-        *("--path", "/v2/models/continuous/infer", "--body", str(body), "--header-bytes", str(payload.header_bytes)),
+        *("--path", f"/v2/models/{model}/infer", "--body", str(body), "--header-bytes", str(payload.header_bytes)),
         *("--rate", str(rate_per_s), "--seconds", str(seconds), "--in-time-s", str(IN_TIME_S)),
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

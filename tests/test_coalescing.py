@@ -53,6 +53,41 @@ def test_a_lone_request_on_a_longer_plan_runs_alone_on_the_device_thread(mode):
     asyncio.run(check())
 
 
+@pytest.mark.parametrize(("runs_on_host", "batches"), [(True, [[1, 2, 3]]), (False, [[1], [2, 3]])])
+def test_a_run_on_the_hosts_cores_waits_for_what_the_loop_has_to_take_in_anyway(runs_on_host, batches):
+    async def check():
+        executor = FakeExecutor(runs_on_host=runs_on_host)
+        coalescer = make(executor)
+        running = await block(coalescer, executor)
+        waiting = await queue(coalescer, make_rows([1]))
+        executor.blocker.set()
+        executor.blocker = None
+        time.sleep(0.1)  # the loop is busy while the device comes free
+        late = await queue(coalescer, make_rows([2]), make_rows([3]))
+        await asyncio.gather(running, *waiting, *late)
+        assert executor.batches[1:] == batches
+
+    asyncio.run(check())
+
+
+def test_nobody_on_the_hosts_cores_waits_for_company_beyond_a_deadline():
+    async def check():
+        executor = FakeExecutor(dict.fromkeys((1, 2, 4, 8, 16, 32), 0.03), runs_on_host=True)
+        coalescer = make(executor)
+        running = await block(coalescer, executor)
+        waiting = await queue(coalescer, make_rows([1]), deadline_s=time.monotonic() + 0.25)
+        executor.blocker.set()
+        executor.blocker = None
+        late = []
+        while not waiting[0].done() and len(late) < 31:
+            time.sleep(0.01)  # a newcomer in every pass of a busy loop: full only after 0.31 s
+            late += await queue(coalescer, make_rows([2 + len(late)]))
+        assert (await waiting[0]).outputs[0].item() == 4
+        await asyncio.gather(running, *late)
+
+    asyncio.run(check())
+
+
 def test_what_a_busy_device_made_wait_goes_out_as_one_batch():
     async def check():
         executor = FakeExecutor()
