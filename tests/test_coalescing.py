@@ -62,7 +62,7 @@ def test_a_run_on_the_hosts_cores_waits_for_what_the_loop_has_to_take_in_anyway(
         waiting = await queue(coalescer, make_rows([1]))
         executor.blocker.set()
         executor.blocker = None
-        time.sleep(0.1)  # the loop is busy while the device comes free
+        time.sleep(0.1)  # noqa: ASYNC251 - the loop is busy while the device comes free
         late = await queue(coalescer, make_rows([2]), make_rows([3]))
         await asyncio.gather(running, *waiting, *late)
         assert executor.batches[1:] == batches
@@ -80,7 +80,7 @@ def test_nobody_on_the_hosts_cores_waits_for_company_beyond_a_deadline():
         executor.blocker = None
         late = []
         while not waiting[0].done() and len(late) < 31:
-            time.sleep(0.01)  # a newcomer in every pass of a busy loop: full only after 0.31 s
+            time.sleep(0.01)  # noqa: ASYNC251 - a newcomer in every pass of a busy loop: full only after 0.31 s
             late += await queue(coalescer, make_rows([2 + len(late)]))
         assert (await waiting[0]).outputs[0].item() == 4
         await asyncio.gather(running, *late)

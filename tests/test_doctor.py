@@ -18,6 +18,8 @@ from serve_app import environment, serve_config
 from serve_app.checks import Check, can_serve, cuda, front, probes, requested, software, storage
 from tests.processes import BIN, ROOT, model_application, write_config
 
+pytestmark = pytest.mark.serve
+
 TENSORFLOW = {
     "version": "2.21.0",
     "keras": "3.15.1",

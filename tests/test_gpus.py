@@ -13,6 +13,8 @@ from ray import serve
 from serve_app.builders import model_app
 from tests.processes import ROOT
 
+pytestmark = pytest.mark.serve
+
 DIGITS = str(ROOT / "models" / "digits.keras")
 
 
