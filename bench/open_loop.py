@@ -161,8 +161,11 @@ def main() -> None:
         f"Inference-Header-Content-Length: {args.header_bytes}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     load = OpenLoop("127.0.0.1", args.port, head.encode() + body, args.rate, args.seconds)
+    started_s = time.process_time()
     uvloop.run(load.run())
-    json.dump(summarise(load.seen, args.seconds, args.in_time_s), sys.stdout)
+    generator_cores = (time.process_time() - started_s) / args.seconds
+    result = summarise(load.seen, args.seconds, args.in_time_s)
+    json.dump({**result, "generator_cores": round(generator_cores, 3)}, sys.stdout)
 
 
 if __name__ == "__main__":

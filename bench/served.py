@@ -45,6 +45,12 @@ class Served:
             raise RuntimeError(f"expected one replica of '{name}', found {len(found)}")
         return found[0]
 
+    def cpu_s(self, name: str) -> float:
+        """Return the processor time of the server's processes called `name`, in seconds."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        times = [child.cpu_times() for child in children if child.name() == name]
+        return sum(one.user + one.system for one in times)
+
 
 def application(name: str, source: str, args: Mapping[str, Any]) -> dict[str, Any]:
     """Return one model's application."""
