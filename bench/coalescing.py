@@ -11,6 +11,7 @@ of its own. The ratios are medians over the rounds. Writes `coalescing.json` and
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import json
 import multiprocessing
@@ -25,18 +26,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import closed_loop, coalescing_in_process, coalescing_plot, served
-from bench.closed_loop import Loop, Payload
+from bench import coalescing_in_process, coalescing_plot, http_load, served
+from bench.http_load import Load
+from serve_app.load import payload
+from serve_app.load.request import Request
 from tests.client_cluster import as_driver
 
 MODELS = ("bench.models:wide_mlp", "bench.models:wider_mlp")
 """One that HTTP holds back at many clients, and one that the device holds back."""
 
-ROW_SHAPE = (64,)
 CLIENTS = (1, 16, 64)
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "off": {"coalesce": "off"},
@@ -55,7 +55,7 @@ SWITCHED = "model"
 IN_TIME_S = 1.0
 WARM_UP_S = 1.0
 
-Rounds = dict[str, dict[int, list[Loop]]]
+Rounds = dict[str, dict[int, list[Load]]]
 
 
 def main() -> None:
@@ -105,17 +105,14 @@ def _measure(model: str, args: argparse.Namespace, folder: Path) -> dict[str, An
         plan = server.get(f"/v2/models/{SWITCHED}/plan")
     applications = [served.application(SWITCHED, model, common)]
     applications += [served.application(OWN, model, {**common, **SETTINGS[OWN]})] * (OWN in args.settings)
-    row = np.random.default_rng(7).random((1, *ROW_SHAPE), np.float32)
-    payload = Payload.of(row, "x")
-    in_time = Payload.of(row, "x", timeout=round(IN_TIME_S * 1e6))
     with served.serve(folder, applications, args.port) as server, as_driver(server):
-        rounds = _closed_loops(server, payload, args, folder)
+        rounds = _closed_loops(server, args)
         best_per_s = max(_median(loops, "per_s") for loops in rounds["continuous"].values())
-        overload = _overload(server, in_time, 3 * best_per_s, args.overload_seconds, folder)
+        overload = _overload(server, 3 * best_per_s, args.overload_seconds, folder)
     result = {
         "about": _about(model, plan),
         "closed_loops": {
-            name: {clients: [loop.as_json() for loop in loops] for clients, loops in by_clients.items()}
+            name: {clients: [dataclasses.asdict(loop) for loop in loops] for clients, loops in by_clients.items()}
             for name, by_clients in rounds.items()
         },
         "overload": {**overload, "closed_loop_best_per_s": best_per_s},
@@ -123,14 +120,14 @@ def _measure(model: str, args: argparse.Namespace, folder: Path) -> dict[str, An
     return {**result, "targets": _targets(rounds, result["overload"], result["about"])}
 
 
-def _closed_loops(server: served.Served, payload: Payload, args: argparse.Namespace, folder: Path) -> Rounds:
+def _closed_loops(server: served.Served, args: argparse.Namespace) -> Rounds:
     rounds: Rounds = {name: {clients: [] for clients in CLIENTS} for name in args.settings}
     for _ in range(args.rounds):
         for clients in CLIENTS:
             for name in args.settings:
-                url = f"http://127.0.0.1:{server.port}/v2/models/{_set(name)}/infer"
-                closed_loop.run(url, payload, clients, WARM_UP_S, folder)
-                loop = closed_loop.run(url, payload, clients, args.seconds, folder)
+                request = _request(server, _set(name))
+                http_load.run(request, clients, WARM_UP_S)
+                loop = http_load.run(request, clients, args.seconds)
                 rounds[name][clients].append(loop)
                 print(f"{name:15} {clients:3} clients: {loop.per_s:7.0f}/s, p50 {loop.p50_ms:8.2f} ms", flush=True)
     return rounds
@@ -153,17 +150,19 @@ def _handle() -> Any:
     return handle
 
 
-def _overload(
-    server: served.Served, payload: Payload, rate_per_s: float, seconds: float, folder: Path
-) -> dict[str, Any]:
+def _request(server: served.Served, model: str, **headers: str) -> Request:
+    return payload.of_model(f"http://127.0.0.1:{server.port}/v2/models/{model}", form="binary", headers=headers)
+
+
+def _overload(server: served.Served, rate_per_s: float, seconds: float, folder: Path) -> dict[str, Any]:
     """Offer `continuous` three times what it can do; follow its memory meanwhile."""
     model = _set("continuous")
-    body = folder / "open.bin"
-    body.write_bytes(payload.body)
+    message = folder / "message"
+    message.write_bytes(_request(server, model, **{"x-request-timeout-seconds": str(IN_TIME_S)}).wire())
     replica = server.replica(model)
     command = [
         *(sys.executable, str(Path(__file__).parent / "open_loop.py"), "--port", str(server.port)),
-        *("--path", f"/v2/models/{model}/infer", "--body", str(body), "--header-bytes", str(payload.header_bytes)),
+        *("--message", str(message)),
         *("--rate", str(rate_per_s), "--seconds", str(seconds), "--in-time-s", str(IN_TIME_S)),
     ]
     haproxy_s = server.cpu_s("haproxy")
@@ -186,7 +185,6 @@ def _about(model: str, plan: Mapping[str, Any]) -> dict[str, Any]:
     }
     return {
         "model": model,
-        "row_shape": ROW_SHAPE,
         "cores": os.cpu_count(),
         "settings": {name: dict(given) for name, given in SETTINGS.items()},
         "chosen": plan["chosen"],
@@ -243,7 +241,7 @@ def _ratio(rounds: Rounds, name: str, other: str, clients: int, field: str) -> f
     return statistics.median(getattr(mine, field) / getattr(theirs, field) for mine, theirs in pairs)
 
 
-def _median(loops: list[Loop], field: str) -> float:
+def _median(loops: list[Load], field: str) -> float:
     return statistics.median(getattr(loop, field) for loop in loops)
 
 

@@ -148,19 +148,12 @@ def main() -> None:
     """Parse the command line, run, print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--path", required=True)
-    parser.add_argument("--body", type=Path, required=True)
-    parser.add_argument("--header-bytes", type=int, required=True)
+    parser.add_argument("--message", type=Path, required=True, help="a file with one request, head and body")
     parser.add_argument("--rate", type=float, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--in-time-s", type=float, required=True)
     args = parser.parse_args()
-    body = args.body.read_bytes()
-    head = (
-        f"POST {args.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/octet-stream\r\n"
-        f"Inference-Header-Content-Length: {args.header_bytes}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    load = OpenLoop("127.0.0.1", args.port, head.encode() + body, args.rate, args.seconds)
+    load = OpenLoop("127.0.0.1", args.port, args.message.read_bytes(), args.rate, args.seconds)
     started_s = time.process_time()
     uvloop.run(load.run())
     generator_cores = (time.process_time() - started_s) / args.seconds

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from bench.closed_loop import Payload
+from serve_app.load import payload
 from tests.faults.client import Load, Target
 from tests.faults.report import keep
 from tests.faults.stand import Stand, answers_per_s, closed_loop, stand
@@ -31,20 +31,16 @@ PROBE_S = 5.0
 BIN_S = 0.25
 FULL = 0.9
 """The share of the rate before that counts as full speed after."""
-MODELS = {"device": ("bench.models:wider_mlp", 64), "http": ("tests.faults.models:numbers", 16)}
+MODELS = {"device": "bench.models:wider_mlp", "http": "tests.faults.models:numbers"}
 LATE_S = 3600.0
 """No answer counts as too late here: all of them are in the percentiles."""
 
 
 def run(case: str, seconds: float = SECONDS) -> dict[str, Any]:
     """Return rates, latencies of answers and of refusals, memory, and how soon full speed was back."""
-    source, width = MODELS[case]
-    payload = Payload.of(np.random.default_rng(7).random((1, width), np.float32), "x")
-    with stand(model_application("model", source, plan_budget_s=5)) as hurt:
-        target = Target.post(
-            hurt.port, "/v2/models/model/infer", payload.body, lambda *_: None,
-            Content_Type="application/octet-stream", Inference_Header_Content_Length=payload.header_bytes,
-        )  # fmt: skip
+    with stand(model_application("model", MODELS[case], plan_budget_s=5)) as hurt:
+        request = payload.of_model(f"http://127.0.0.1:{hurt.port}/v2/models/model", form="binary")
+        target = Target(hurt.port, request.wire(), lambda *_: None)
         closed_loop(Load(target, CLIENTS, 0), 2.0)
         capacity_per_s = answers_per_s(closed_loop(Load(target, CLIENTS, 0), PROBE_S))
         ours, rss_mb = overload(hurt, target.request, FACTOR * capacity_per_s, seconds)
