@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from deployments.loading import Precision, Source
     from deployments.planning.options import PlanOptions, Progress
 
-PROGRESS_KEY = "keras-solo/progress/{name}"
+PROGRESS_KEY = "keras-solo/progress/{name}/{version}"
 """Where a loading replica leaves `[done fraction of the plan, step]` as JSON, in the cluster's key-value store."""
 
 
@@ -113,7 +113,7 @@ def make_servable(options: ReplicaOptions) -> tuple[Servable, Health]:
         f"model '{options.name}' version {options.version}: loading {shown(options.source.uri)}",
         **about,
     )
-    tell = _teller(options.name)
+    tell = _teller(options)
     tell(None, "importing TensorFlow")
     kind = _device_kind(options)
     _prepare_environment(kind)
@@ -179,14 +179,14 @@ def _plan_options(options: ReplicaOptions, chosen: Device, tell: Progress) -> Pl
     )
 
 
-def _teller(name: str) -> Progress:
+def _teller(options: ReplicaOptions) -> Progress:
     """Return what tells the cluster how far this replica's loading is; `solo serve` shows it."""
-    done = 0.0
+    done, key = 0.0, PROGRESS_KEY.format(name=options.name, version=options.version)
 
     def tell(fraction: float | None, step: str) -> None:
         nonlocal done
         done = done if fraction is None else fraction
-        internal_kv._internal_kv_put(PROGRESS_KEY.format(name=name), json.dumps([done, step]))
+        internal_kv._internal_kv_put(key, json.dumps([done, step]))
 
     return tell
 

@@ -177,6 +177,11 @@ class ModelArgs(DoorArgs):
         return self
 
     @property
+    def label(self) -> str:
+        """The name, with the version where that is not the first: unlike the name, one of a kind in a config."""
+        return self.name if self.version == "1" else f"{self.name} version {self.version}"
+
+    @property
     def batch_sizes(self) -> tuple[int, ...]:
         """The allowed batch sizes, ascending: those given, or the powers of two up to `max_batch_size`."""
         if self.allowed_batch_sizes:

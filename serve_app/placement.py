@@ -77,7 +77,7 @@ def _demand(app: Mapping[str, Any], model: ModelArgs, cluster_gpus: float) -> De
     if kind := options.get("accelerator_type"):
         each[f"accelerator_type:{kind}"] = TYPE_SHARE
     least, most = _replicas(override)
-    return Demand(model.name, least, most, {name: float(amount) for name, amount in each.items() if amount})
+    return Demand(model.label, least, most, {name: float(amount) for name, amount in each.items() if amount})
 
 
 def override_of(app: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -237,8 +237,9 @@ def _steps(config: ServeConfig) -> dict[str, tuple[float, str]]:
 
     from deployments.replica import PROGRESS_KEY
 
-    said = {model.name: internal_kv._internal_kv_get(PROGRESS_KEY.format(name=model.name)) for model in config.models}
-    return {name: tuple(json.loads(text)) for name, text in said.items() if text is not None}
+    keys = {model.label: PROGRESS_KEY.format(name=model.name, version=model.version) for model in config.models}
+    said = {label: internal_kv._internal_kv_get(key) for label, key in keys.items()}
+    return {label: tuple(json.loads(text)) for label, text in said.items() if text is not None}
 
 
 def _wait_until_answering(config: ServeConfig, http: Mapping[str, Any], stop: threading.Event) -> None:
