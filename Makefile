@@ -14,9 +14,8 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c con
 serve: .venv/.serve
 	@exec .venv/bin/solo serve $(CONFIG) $(if $(PORT),--port $(PORT)) $(if $(HOST),--host $(HOST))
 
-# Two processes: tests that start Ray take turns in one of them.
 test: .venv/.dev
-	.venv/bin/python -m pytest -n 2 --dist loadgroup $(TESTS)
+	.venv/bin/python -m pytest $(TESTS)
 
 lint: .venv/.dev
 	.venv/bin/ruff check .

@@ -12,13 +12,6 @@ QUICK = {"plan_budget_s": 2, "max_batch_size": 4}
 """Planned in seconds: which way of executing wins is not what these tests are about."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests are spread over processes, those that start Ray take turns in one; the others go file by file."""
-    for item in items:
-        starts_ray = item.get_closest_marker("serve") or "server" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("ray" if starts_ray else item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A `solo serve` with the digits model and those that public clients' examples expect."""
