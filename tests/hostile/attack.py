@@ -84,7 +84,8 @@ class Attack:
         started_s, sent = time.monotonic(), b"".join(case.pieces)
         replies: list[wire.Reply] = []
         try:
-            replies = await asyncio.wait_for(wire.exchange(self.port, case.pieces, case.pause_s, case.hang_up), BOUND_S)
+            exchange = wire.exchange(self.port, case.pieces, case.pause_s, case.hang_up, case.answers or 0)
+            replies = await asyncio.wait_for(exchange, BOUND_S)
             status = ",".join(sorted({str(reply.status) for reply in replies})) or "closed"
         except (asyncio.TimeoutError, OSError) as error:
             status = type(error).__name__

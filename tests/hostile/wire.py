@@ -79,10 +79,13 @@ async def _body(reader: asyncio.StreamReader, reply: Reply) -> bytes:
     return await reader.readexactly(int(length)) if length else await reader.read()
 
 
-async def exchange(port: int, pieces: Sequence[bytes], pause_s: float = 0.0, hang_up: bool = False) -> list[Reply]:
+async def exchange(
+    port: int, pieces: Sequence[bytes], pause_s: float = 0.0, hang_up: bool = False, owed: int = 0
+) -> list[Reply]:
     """Send `pieces` over a connection of their own, end the sending, and return all answers until it closes.
 
-    With `hang_up` the connection is closed right after the last piece, unread.
+    With `hang_up` the connection is closed right after the last piece, unread. Where answers are `owed` the sending
+    ends when they are here: HAProxy takes a client that ends it earlier for gone (`option abortonclose`).
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=LIMIT_BYTES)
     replies = []
@@ -93,11 +96,13 @@ async def exchange(port: int, pieces: Sequence[bytes], pause_s: float = 0.0, han
                     await asyncio.sleep(pause_s)
                 writer.write(piece)
                 await writer.drain()
-            if not hang_up:
+            if not hang_up and not owed:
                 writer.write_eof()
         with contextlib.suppress(Broken, OSError):
             while not hang_up:
                 replies.append(await read_reply(reader))
+                if len(replies) == owed:
+                    writer.write_eof()
     finally:
         writer.transport.abort()
     return replies
