@@ -10,7 +10,7 @@ from ray.serve import metrics as instruments
 
 from deployments.events import event
 from deployments.replica import ModelReplica, ReplicaOptions
-from serve_app import access_log, environment, tracing
+from serve_app import accepting, access_log, environment, tracing
 from serve_app.access import App, Tokens, guarded, is_ready_path
 from serve_app.autoscaling import LoadMeter
 from serve_app.cors import with_cors
@@ -59,6 +59,7 @@ class KerasReplica(ModelGrpcMethods, ModelReplica):
         """Return the routes of this model; Serve calls this after `__init__`."""
         self.servable.trace = tracing.recorder()
         access_log.skip_unwanted(logging.getLogger("ray.serve"))
+        accepting.take_all_waiting()
         routes = ModelRoutes(self.servable, self.door.limits, self.door.preprocess)
         return with_cors(guarded(routes, self.tokens, is_ready_path), self.door.cors_origins)
 

@@ -1,0 +1,79 @@
+"""Connections that wait are taken in one pass of the event loop, and none after the server has closed."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from typing import Any
+
+import pytest
+import uvicorn
+import uvloop
+
+from serve_app import accepting
+
+BURST = 40
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+class Blocking:
+    """An application that stands still on its first request, and notes how many connections there are at each."""
+
+    def __init__(self) -> None:
+        self.server: Any = None
+        self.connections: list[int] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if not self.connections:
+            time.sleep(0.5)  # noqa: ASYNC251 - the burst comes meanwhile
+        self.connections.append(len(self.server.server_state.connections))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def burst(app: Blocking, sock: socket.socket) -> list[bytes]:
+    """Serve `app` on `sock`, send one request, and `BURST` more while it is answered; return all answers."""
+    app.server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, loop="none"))
+    running = asyncio.ensure_future(app.server._serve([sock]))
+    while not app.server.started:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+    def clients() -> list[bytes]:
+        first = socket.create_connection(sock.getsockname())
+        first.sendall(REQUEST)
+        time.sleep(0.1)
+        others = [socket.create_connection(address) for address in [first.getpeername()] * BURST]
+        for other in others:
+            other.sendall(REQUEST)
+        return [other.recv(1000) for other in [first, *others]]
+
+    try:
+        return await asyncio.to_thread(clients)
+    finally:
+        app.server.should_exit = True
+        await running
+
+
+@pytest.fixture
+def listening() -> Any:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock
+
+
+@pytest.mark.parametrize("takes_all", [True, False])
+def test_a_burst_of_connections_is_taken_at_once(
+    takes_all: bool, listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uvicorn.Server, "startup", uvicorn.Server.startup)
+    if takes_all:
+        accepting.take_all_waiting()
+        accepting.take_all_waiting()  # a second model in the same process changes nothing
+    app = Blocking()
+    address = listening.getsockname()
+    answers = uvloop.run(burst(app, listening))
+    assert {answer[:15] for answer in answers} == {b"HTTP/1.1 200 OK"}
+    assert (app.connections[3] > BURST - 10) == takes_all, app.connections
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
