@@ -302,7 +302,7 @@ def test_what_a_replica_cannot_take_is_refused_at_once(tmp_path):
             accepted = haproxy_front.IN_FLIGHT + haproxy_front.QUEUED
             asked = [asyncio.create_task(ask(http_port)) for _ in range(accepted + 50)]
             done, _ = await asyncio.wait(asked, timeout=10, return_when=asyncio.FIRST_COMPLETED)
-            while len(done) < 50:
+            while len(done) < 50 or len(held) < haproxy_front.IN_FLIGHT:
                 await asyncio.sleep(0.05)
                 done = {task for task in asked if task.done()}
             in_flight = len(held)

@@ -185,9 +185,13 @@ def test_a_signal_ends_every_process(folder: Path, number: signal.Signals) -> No
 
 def run_bad(command: list[str], config: Path) -> str:
     environ = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    done = subprocess.run(
-        [*command, str(config)], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False
-    )
+    called: dict[str, Any] = {"cwd": ROOT, "env": environ, "capture_output": True, "text": True, "timeout": 90}
+    try:
+        done = subprocess.run([*command, str(config)], check=False, **called)
+    except subprocess.TimeoutExpired:
+        # Once in many runs Ray's own `serve run` did not end on its own cluster's shutdown (2.60); ours must.
+        assert "serve" in command[0], "solo did not end"
+        done = subprocess.run([*command, str(config)], check=False, **called)
     assert done.returncode != 0 or "serve" in command[0]
     return done.stdout + done.stderr
 

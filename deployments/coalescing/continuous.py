@@ -1,12 +1,9 @@
 """Continuous coalescing: an idle device runs a request at once; what a busy one made wait goes out together.
 
 The flow: `submit` → admission → either run on the spot (inline plan, idle device), or an `Entry` in the queue.
-Whoever drains the queue holds the device (`_busy`): the device thread, which takes its next batch itself the
-moment it is free, without waiting for an event loop that is busy decoding; or, for inline plans, `_flush` on the
-event loop. `off` is the same with batches of one request.
-
-A run on the host's own cores takes them from the event loop, so running early what few have arrived wins nothing:
-while several wait at a time, the loop first takes in what its sockets hold (`_gather`), which has to be done anyway.
+Whoever drains the queue holds the device (`_busy`): the device thread, which takes its next batch itself the moment
+it is free (where runs take the host's own cores: after the event loop's `Intake`); or, for inline plans, `_flush` on
+the event loop. `off` is the same with batches of one request.
 """
 
 from __future__ import annotations
@@ -24,6 +21,7 @@ from deployments.coalescing.counters import Counters
 from deployments.coalescing.device_thread import DeviceThread, call_in_loop
 from deployments.coalescing.entries import Entry
 from deployments.coalescing.gathering import gather_from, inline_rows
+from deployments.coalescing.intake import Intake
 from deployments.coalescing.options import CoalesceOptions
 from deployments.coalescing.running import Runner
 from deployments.coalescing.splitting import Splitter
@@ -34,8 +32,6 @@ from deployments.tensors import Rows
 
 SWEEP_S = 0.001
 """Least time between two searches for expired entries."""
-QUIET_PASSES = 2
-"""After so many passes of the event loop without a newcomer its sockets hold nothing more."""
 
 
 class ContinuousCoalescer:
@@ -59,9 +55,8 @@ class ContinuousCoalescer:
         self._burst = 0
         self._gathers = False
         self._in_company = False
-        self._quiet_passes = 0
-        self._seen = 0
         self._unanswered_rows = 0
+        self._intake = Intake(loop, lambda: self._waiting, lambda: self._thread.post(self._drain_queue))
         self._delay_alarm = Alarm(loop, self._start_if_idle)
         self._sweep_alarm = Alarm(loop, self._sweep)
         self._waiting = WaitingEntries(runner.splitter, shares=False)
@@ -81,7 +76,7 @@ class ContinuousCoalescer:
             self._delay_ns = int(options.max_queue_delay_ms * 1e6) if waiting.shares else 0
         is_inline = [self._runner.executor.is_inline(count) for count in range(1, splitter.max_rows + 1)]
         self._inline_rows = inline_rows(splitter, is_inline)
-        self._gathers_for_host = waiting.shares and self._runner.executor.runs_on_host
+        self._shares_host = waiting.shares and self._runner.executor.runs_on_host
         self._gather_from = gather_from(splitter, self._inline_rows) if waiting.shares else 0
         self._set_gathers(False)
         self._start_if_idle()  # who waits for company may have waited long enough by the new delay
@@ -164,9 +159,7 @@ class ContinuousCoalescer:
 
     def _needed_s(self, count: int) -> float:
         """Return how soon `count` more rows should be answered: the present run's rest, then the queue and they."""
-        since_s = self._runner.running_since_s
-        rest_s = 0.0 if since_s is None else max(0.0, self._runner.expected_s - (time.monotonic() - since_s))
-        splitter, waiting = self._runner.splitter, self._waiting
+        rest_s, splitter, waiting = self._runner.rest_s, self._runner.splitter, self._waiting
         if waiting.shares:
             return rest_s + splitter.cost_s(waiting.rows + count)
         return rest_s + waiting.cost_s() + splitter.cost_s(count)
@@ -178,25 +171,9 @@ class ContinuousCoalescer:
         elif self._waiting.rows <= self._inline_rows:
             self._flush()
         elif self._in_company:
-            self._gather_first()
+            self._intake.begin()
         else:
             self._thread.post(self._drain_queue)
-
-    def _gather_first(self) -> None:
-        """Let the event loop take in what its sockets hold, then run."""
-        self._seen = self._quiet_passes = 0
-        self._loop.call_soon(self._gather)
-
-    def _gather(self) -> None:
-        """Wait for one more pass of the event loop while the last ones brought company that there is room for."""
-        waiting = self._waiting
-        self._quiet_passes = self._quiet_passes + 1 if waiting.count == self._seen else 0
-        self._seen = waiting.count
-        is_urgent = waiting.earliest_deadline_s() - time.monotonic() < 2 * waiting.splitter.cost_s(waiting.rows)
-        if self._quiet_passes == QUIET_PASSES or waiting.rows >= waiting.splitter.max_rows or is_urgent:
-            self._thread.post(self._drain_queue)
-        else:
-            self._loop.call_soon(self._gather)
 
     def _flush(self) -> None:
         """Run one batch here if it is short, else hand over to the thread; then let the loop breathe."""
@@ -224,9 +201,9 @@ class ContinuousCoalescer:
             except BaseException as error:  # not even a SystemExit in a model may leave callers waiting for ever
                 self._runner.fail(members, error)
             call_in_loop(self._loop, partial(self._deliver, members))
-            self._in_company = self._gathers_for_host and len(members) + self._waiting.count > 1
+            self._in_company = self._shares_host and len(members) + self._waiting.count > 1
             if self._in_company:
-                call_in_loop(self._loop, self._gather_first)
+                call_in_loop(self._loop, self._intake.begin)
                 return
             members = self._next_batch()
 

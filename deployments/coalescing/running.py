@@ -35,6 +35,12 @@ class Runner:
         self.expected_s = 0.0
         """What the present call is expected to take."""
 
+    @property
+    def rest_s(self) -> float:
+        """How long the present call should still take, in seconds; 0 while there is none."""
+        since_s = self.running_since_s
+        return 0.0 if since_s is None else max(0.0, self.expected_s - (time.monotonic() - since_s))
+
     def run(self, members: Sequence[Entry]) -> None:
         """Give every member its outcome; raises nothing."""
         self.running_since_s = time.monotonic()
