@@ -43,8 +43,7 @@ KINDS = (
     Kind("connections cut at every byte", sockets.truncated, 3_450, 40),
     Kind("raw-socket garbage", sockets.garbage, 3_000, 40),
     Kind("lying Content-Length and chunks", sockets.lies, 2_000, 40),
-    # Not in the slice until a whole run has shown that it was the harness which ended its sending too early.
-    Kind("pipelining", sockets.pipelines, 200, 0),
+    Kind("pipelining", sockets.pipelines, 200, 30),
     Kind("slow senders", lambda rng: sockets.dawdlers(rng, 0.5), 40, 0),
     Kind("bodies of megabytes", bodies.large, 40, 0),
     Kind("gRPC, fields and bytes changed", rpc.calls, 12_000, 120),
