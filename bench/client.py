@@ -95,11 +95,9 @@ def predicting(name: str, x: np.ndarray, transport: Transport) -> Call:
 
 
 def raw_handle(name: str, x: np.ndarray, by_reference: bool) -> Call:
-    from ray.serve.handle import DeploymentHandle
+    from serve_app.client.handle import open_handle
 
-    handle = DeploymentHandle("KerasReplica", name)
-    handle._init(_run_router_in_separate_loop=True)
-    method = handle.options(method_name="predict", _by_reference=by_reference)
+    method = open_handle(name).options(method_name="predict", _by_reference=by_reference)
     return lambda: method.remote({"image": x}).result()
 
 

@@ -1,6 +1,6 @@
 """Coalescing, compared on the real server: off, continuous and several windows of `@serve.batch`, in one run.
 
-    python bench/coalescing.py                 # closed loops in turns, then 30 s of overload: about 8 minutes
+    python bench/coalescing.py                 # closed loops in turns, then 30 s of overload: about 11 minutes a model
     python bench/coalescing.py --in-process    # the coalescer alone, without HTTP: about a minute
 
 One replica takes every setting in turn, as `serve deploy` would change it, so that neither the process nor whatever
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import json
 import multiprocessing
 import os
@@ -60,7 +59,7 @@ Rounds = dict[str, dict[int, list[Load]]]
 
 def main() -> None:
     """Measure, judge, write."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends with this process
+    _end_on_sigterm()
     args = _arguments()
     args.out.mkdir(parents=True, exist_ok=True)
     if args.in_process:
@@ -92,8 +91,13 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measured(model: str, args: argparse.Namespace) -> dict[str, Any]:
+def _end_on_sigterm() -> None:
+    """Raise `SystemExit`, so that the server ends with this process."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def _measured(model: str, args: argparse.Namespace) -> dict[str, Any]:
+    _end_on_sigterm()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         return _measure(model, args, Path(folder))
 
@@ -104,7 +108,8 @@ def _measure(model: str, args: argparse.Namespace, folder: Path) -> dict[str, An
     with served.serve(folder, [served.application(SWITCHED, model, common)], args.port) as server:
         plan = server.get(f"/v2/models/{SWITCHED}/plan")
     applications = [served.application(SWITCHED, model, common)]
-    applications += [served.application(OWN, model, {**common, **SETTINGS[OWN]})] * (OWN in args.settings)
+    if OWN in args.settings:
+        applications.append(served.application(OWN, model, {**common, **SETTINGS[OWN]}))
     with served.serve(folder, applications, args.port) as server, as_driver(server):
         rounds = _closed_loops(server, args)
         best_per_s = max(_median(loops, "per_s") for loops in rounds["continuous"].values())
@@ -137,17 +142,11 @@ def _set(name: str) -> str:
     """Give the switched model a setting; return the model that has it."""
     if name == OWN:
         return OWN
-    _handle().reconfigure.remote(SETTINGS[name]).result(timeout_s=60)
+    # Imported here: what imports Ray must not do so before `as_driver`.
+    from serve_app.client.handle import open_handle
+
+    open_handle(SWITCHED).reconfigure.remote(SETTINGS[name]).result(timeout_s=60)
     return SWITCHED
-
-
-@functools.cache
-def _handle() -> Any:
-    from ray.serve.handle import DeploymentHandle
-
-    handle: Any = DeploymentHandle("KerasReplica", SWITCHED)
-    handle._init(_run_router_in_separate_loop=True)
-    return handle
 
 
 def _request(server: served.Served, model: str, **headers: str) -> Request:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
 import socket
 import tempfile
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping
 from pathlib import Path
 
 from deployments.errors import ConfigError
@@ -42,10 +43,22 @@ REQUIRED = ("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED", "RAY_
 """Those without which a server still works, but slower or less steadily."""
 
 
+SIDE_PORTS = (
+    "RAY_SERVE_HAPROXY_METRICS_PORT",
+    "RAY_SERVE_HAPROXY_STATS_PORT",
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
+    "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT",
+)
 GRPC_PORTS = 200
 """Ports for the replicas' gRPC servers on one node, those that still drain included."""
-FIRST_GRPC_PORT, LAST_GRPC_PORT = 20_000, 30_000
-"""Between Ray's worker ports, which end at 19999, and Serve's for HTTP; below the system's own for clients."""
+FIRST_GRPC_PORT, LAST_GRPC_PORT = 20_000, 28_000
+FIRST_PORT, LAST_PORT = 28_000, 30_000
+"""Both between Ray's worker ports, which end at 19999, and Serve's for HTTP.
+
+Below the ports that the system gives to clients: Ray's many connections take those between a look and its use.
+"""
+_PORTS = itertools.cycle(random.SystemRandom().sample(range(FIRST_PORT, LAST_PORT), LAST_PORT - FIRST_PORT))
+"""None comes twice in a process, unless it has taken them all."""
 
 
 def apply(environ: MutableMapping[str, str] = os.environ) -> Path:
@@ -58,16 +71,20 @@ def apply(environ: MutableMapping[str, str] = os.environ) -> Path:
     grpc_port = free_range()
     private = {
         **front(folder),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        **{name: str(free_port()) for name in SIDE_PORTS},
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(grpc_port),
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(grpc_port + GRPC_PORTS),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
-        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
     }
     for name, value in {**FAST, **private}.items():
         environ.setdefault(name, value)
     return folder
+
+
+def leave_free(ports: Collection[int], environ: MutableMapping[str, str] = os.environ) -> None:
+    """Move the side ports that `apply` happened to set to one of `ports`, before Ray starts."""
+    for name in SIDE_PORTS:
+        while int(environ[name]) in ports:
+            environ[name] = str(free_port())
 
 
 def front(folder: Path) -> dict[str, str]:
@@ -91,10 +108,11 @@ def missing(environ: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a TCP port that is free on `host` right now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port that is free on `host` right now, and that the system gives to nobody else."""
+    for port in itertools.islice(_PORTS, LAST_PORT - FIRST_PORT):
+        if is_port_free(host, port):
+            return port
+    raise ConfigError(f"no free TCP port from {FIRST_PORT} to {LAST_PORT}")
 
 
 def free_range() -> int:

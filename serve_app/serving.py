@@ -57,6 +57,7 @@ def serve(path: Path, options: Options = Options()) -> None:
         raw, remark = with_grpc(raw, raw["http_options"]["host"], environment.is_port_free, options.port is not None)
         if remark:
             _say(remark)
+        environment.leave_free({raw["http_options"]["port"], raw["grpc_options"]["port"]})
         _run(raw, config, options)
     finally:
         # A HAProxy that Serve started while it shut down, out of reach since its parent is gone.
@@ -130,7 +131,7 @@ def _cluster(raw: Mapping[str, Any], config: ServeConfig, options: Options) -> I
             )
             client.deploy_apps(schema, _blocking=False)
         except Exception as error:
-            raise LoadError(f"Serve could not start: {_first_line(error)}; see `solo doctor`") from error
+            raise LoadError(f"Serve could not start: {_cause(error)}; see `solo doctor`") from error
         yield
     finally:
         children |= _descendants()
@@ -160,11 +161,15 @@ def _start_ray(address: str, own: Mapping[str, Any]) -> None:
             # On a loaded machine the raylet gives up on its agents after some 16 s (Ray 2.60) and `init` raises.
             ray.shutdown()
             if attempt == 2 or address != "local":
-                raise LoadError(f"Ray could not start: {_first_line(error)}; see `solo doctor`") from error
+                raise LoadError(f"Ray could not start: {_cause(error)}; see `solo doctor`") from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _cause(error: Exception) -> str:
+    """Return the first line of what went wrong, which Ray's errors from another process have as their last."""
+    from ray.exceptions import RayTaskError
+
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    return lines[-1] if isinstance(error, RayTaskError) else lines[0]
 
 
 def _require_room(config: ServeConfig, options: Options) -> None:

@@ -43,7 +43,7 @@ async def burst(app: Blocking, sock: socket.socket) -> list[bytes]:
         first = socket.create_connection(sock.getsockname())
         first.sendall(REQUEST)
         time.sleep(0.1)
-        others = [socket.create_connection(address) for address in [first.getpeername()] * BURST]
+        others = [socket.create_connection(sock.getsockname()) for _ in range(BURST)]
         for other in others:
             other.sendall(REQUEST)
         return [other.recv(1000) for other in [first, *others]]

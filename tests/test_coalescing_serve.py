@@ -62,11 +62,9 @@ def send(server: Server) -> Iterator[Callable[..., Future[Reply]]]:
 
 
 def handle() -> Any:
-    from ray.serve.handle import DeploymentHandle
+    from serve_app.client.handle import open_handle
 
-    found = DeploymentHandle("KerasReplica", "words")
-    found._init(_run_router_in_separate_loop=True)
-    return found
+    return open_handle("words")
 
 
 def total(reply: Reply) -> set[str]:

@@ -58,3 +58,20 @@ def test_a_listening_port_is_not_free():
         assert not environment.is_port_free("127.0.0.1", port)
         assert not environment.is_port_free("", port)
     assert environment.is_port_free("127.0.0.1", port)
+
+
+def test_ports_are_out_of_the_systems_own_range_and_come_once():
+    low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = [environment.free_port() for _ in range(200)]
+    assert len(set(ports)) == 200
+    assert max(ports) < environment.LAST_PORT <= low
+
+
+def test_side_ports_make_way_for_the_configs(applied):
+    environ, _ = applied
+    before = {name: environ[name] for name in environment.SIDE_PORTS}
+    taken = {int(before[environment.SIDE_PORTS[0]]), int(before[environment.SIDE_PORTS[2]])}
+    environment.leave_free(taken, environ)
+    after = {name: environ[name] for name in environment.SIDE_PORTS}
+    assert not taken & set(map(int, after.values()))
+    assert [name for name in before if before[name] != after[name]] == [environment.SIDE_PORTS[i] for i in (0, 2)]

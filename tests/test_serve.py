@@ -185,11 +185,11 @@ def test_a_signal_ends_every_process(folder: Path, number: signal.Signals) -> No
 
 def run_bad(command: list[str], config: Path) -> str:
     environ = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    called: dict[str, Any] = {"cwd": ROOT, "env": environ, "capture_output": True, "text": True, "timeout": 90}
+    called: dict[str, Any] = {"cwd": ROOT, "env": environ, "capture_output": True, "text": True, "timeout": 120}
     try:
         done = subprocess.run([*command, str(config)], check=False, **called)
     except subprocess.TimeoutExpired:
-        # Once in many runs Ray's own `serve run` did not end on its own cluster's shutdown (2.60); ours must.
+        # Ray's own `serve run` (2.60) did not end once in about a dozen runs; why is not known. `solo serve` must.
         assert "serve" in command[0], "solo did not end"
         done = subprocess.run([*command, str(config)], check=False, **called)
     assert done.returncode != 0 or "serve" in command[0]

@@ -33,8 +33,13 @@ class Intake:
         waiting = self._waiting()
         self._quiet_passes = self._quiet_passes + 1 if waiting.count == self._seen else 0
         self._seen = waiting.count
-        is_urgent = waiting.earliest_deadline_s() - time.monotonic() < 2 * waiting.splitter.cost_s(waiting.rows)
-        if self._quiet_passes == QUIET_PASSES or waiting.rows >= waiting.splitter.max_rows or is_urgent:
+        is_full = waiting.rows >= waiting.splitter.max_rows
+        # The deadlines last: they are looked for among all that wait.
+        if is_full or self._quiet_passes == QUIET_PASSES or _is_urgent(waiting):
             self._run()
         else:
             self._loop.call_soon(self._pass)
+
+
+def _is_urgent(waiting: WaitingEntries) -> bool:
+    return waiting.earliest_deadline_s() - time.monotonic() < 2 * waiting.splitter.cost_s(waiting.rows)

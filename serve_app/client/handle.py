@@ -24,13 +24,19 @@ GRPC_BYTES = 1 << 20
 """Larger inputs go through the object store. gRPC ends at 4 MB both ways, and is slower from about here on."""
 
 
+def open_handle(app_name: str) -> DeploymentHandle[Any]:
+    """Return a handle to an application's model that works with and without an event loop."""
+    handle: DeploymentHandle[Any] = DeploymentHandle(DEPLOYMENT, app_name)
+    # RAY_SERVE_THROUGHPUT_OPTIMIZED would run the router in the caller's event loop, which a task has none of.
+    handle._init(_run_router_in_separate_loop=True)
+    return handle
+
+
 class HandleWay:
     """Calls the replicas of one application; safe to share between threads and event loops."""
 
     def __init__(self, app_name: str) -> None:
-        handle = DeploymentHandle(DEPLOYMENT, app_name)
-        # RAY_SERVE_THROUGHPUT_OPTIMIZED would run the router in the caller's event loop, which a task has none of.
-        handle._init(_run_router_in_separate_loop=True)
+        handle = open_handle(app_name)
         self._describe = handle.options(method_name="describe", _by_reference=True)
         self._by_grpc = handle.options(method_name="predict", _by_reference=False)
         self._by_reference = handle.options(method_name="predict", _by_reference=True)
