@@ -15,8 +15,8 @@ def skip_unwanted(logger: logging.Logger) -> None:
 
     Handlers that Serve sets up later, when `logging_config` changes in a running replica, get all lines again.
     """
-    known = list(logger.handlers)
-    if not known or not all(map(_drops_access_log, known)):
+    known = dropping_handlers(logger)
+    if known is None:
         return
     plain = logger.info
 
@@ -26,6 +26,12 @@ def skip_unwanted(logger: logging.Logger) -> None:
         plain(message, *args, stacklevel=stacklevel + 1, extra=extra, **rest)
 
     logger.info = info  # type: ignore[method-assign, assignment]
+
+
+def dropping_handlers(logger: logging.Logger) -> list[logging.Handler] | None:
+    """Return the logger's handlers if each of them drops the access log; None where somebody reads it."""
+    known = list(logger.handlers)
+    return known if known and all(map(_drops_access_log, known)) else None
 
 
 def _drops_access_log(handler: logging.Handler) -> bool:

@@ -23,6 +23,8 @@ FAST: Mapping[str, str] = {
     # with these. 503 stays off the list: it would retry deliberate back-pressure.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response junk-response",
     "RAY_SERVE_HAPROXY_RETRIES": "3",
+    # Middleware around Serve's HTTP servers; ours takes predictions past Serve's wrapper of the replica.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.fast_path:middlewares",
     # THROUGHPUT_OPTIMIZED turns this off, and then a handle outside an event loop raises.
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "1",
     # How long a stopping replica stays reachable while HAProxy learns of it (0.1 s here); 30 makes Ctrl-C wait as long.

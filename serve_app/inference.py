@@ -22,6 +22,7 @@ from serve_app.departures import WhileWaiting
 from serve_app.limits import Limits
 from serve_app.responses import Receive, Response
 
+A_YEAR_S = 3.2e7
 LONGEST_WAIT_S = 60.0
 """What a request may have waited at the front door; more says that the clocks of two nodes differ."""
 
@@ -112,8 +113,9 @@ def server_timing(stages: Stages, batch_rows: int) -> bytes:
 def _deadline_s(timeout_s: float | None, headers: Headers, started_ns: int) -> float | None:
     """Return the earlier of the protocol's and the header's deadline, on `time.monotonic`'s clock."""
     header = headers.get(b"x-request-timeout-seconds")
-    if header is not None:
-        timeout_s = min(_positive(header), math.inf if timeout_s is None else timeout_s)
+    seconds = None if header is None else positive_seconds(header)
+    if seconds is not None:
+        timeout_s = min(seconds, math.inf if timeout_s is None else timeout_s)
     if timeout_s is None or timeout_s == math.inf:
         return None
     return started_ns / 1e9 + timeout_s - _waited_s(headers)
@@ -127,13 +129,16 @@ def _waited_s(headers: Headers) -> float:
     return min(max(0.0, time.time() - int(header) / 1e6), LONGEST_WAIT_S)
 
 
-def _positive(header: bytes) -> float:
-    """Return a header's seconds, infinity where it is malformed or not positive: Serve 2.60 reads it so too."""
+def positive_seconds(header: bytes, otherwise: float | None = None) -> float | None:
+    """Return a header's seconds; None, no limit, where they are not positive, `otherwise` where they are no number.
+
+    Serve 2.60 reads x-request-timeout-seconds so, too.
+    """
     try:
         seconds = float(header)
     except ValueError:
-        return math.inf
-    return seconds if seconds > 0 else math.inf
+        return otherwise
+    return seconds if 0 < seconds < A_YEAR_S else None
 
 
 async def _compress(response: Response, encoding: bytes) -> None:

@@ -67,6 +67,11 @@ class ModelRoutes:
             routes[f"{model}:predict"] = Route("POST", self._v1_predict)
         return routes
 
+    @property
+    def prediction_paths(self) -> frozenset[str]:
+        """The paths that predictions are POSTed to."""
+        return frozenset(path for path, route in self.routes.items() if route.method == "POST")
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; the only `except` on its way is here."""
         if scope["type"] != "http":

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted([*ROOT.glob("deployments/**/*.py"), *ROOT.glob("serve_app/**/*.py")])
 
 RAY = {"builders", "ingress", "gateway", "client", "cli", "replica", "serving", "directory", "forwarding",
-       "launcher", "serve_config", "grpc"}  # fmt: skip
+       "launcher", "serve_config", "grpc", "fast_path"}  # fmt: skip
 TENSORFLOW = {"loading", "plan", "planning", "candidates", "device"}
 
 

@@ -1,0 +1,217 @@
+"""Predictions go from uvicorn straight to the model's routes, past Serve's wrapper around its replica.
+
+Serve (2.60) wraps every HTTP request to a replica: a middleware, metadata of 20 fields, two UUIDs, a request context,
+two further layers around each message. That is twice what all of our own code takes. Its hook for ASGI middleware
+(`RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`) lets us stand before it. What a prediction needs of it is done here, with
+the replica's own methods: the limits on requests that run and that wait, its count of them (autoscaling and draining
+go by that), its metrics, the time limit, and the request's id both ways.
+
+Everything else goes through Serve as before: any other path, an access log that is on, tracing, and all of it where a
+method that is used here is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Collection
+from typing import Any
+
+from deployments.errors import DeadlineExceeded
+from deployments.events import event
+from serve_app.access import App
+from serve_app.access_log import dropping_handlers
+from serve_app.errors import error_response
+from serve_app.inference import positive_seconds
+from serve_app.responses import Message, Receive, Scope, Send
+
+serve_log = logging.getLogger("ray.serve")
+REQUEST_ID = b"x-request-id"
+TIMEOUT = b"x-request-timeout-seconds"
+_USED = ("_can_accept_request", "_track_queued_request", "_start_request", "_metrics_manager", "_http_options")
+_offered: list[tuple[App, Collection[str]]] = []
+
+
+def offer(app: App, paths: Collection[str]) -> None:
+    """Have POST requests to `paths` answered by `app` in this process; to be called before Serve opens its door."""
+    _offered.append((app, frozenset(paths)))
+
+
+def middlewares() -> list[Any]:
+    """Return what Serve is to put around its ASGI app; it calls this in every process that opens an HTTP server."""
+    from starlette.middleware import Middleware
+
+    return [Middleware(_before)]
+
+
+def _before(app: Any) -> App:
+    """Return `app`, with the fast path before it where `app` is a replica that was offered one."""
+    inner: App = app
+    # The middleware that Serve always adds, and in it a bound method of the replica.
+    replica = getattr(getattr(app, "_app", None), "__self__", None)
+    if not _offered or replica is None:
+        return inner
+    if missing := [name for name in _USED if not hasattr(replica, name)]:
+        event("slow_path", f"predictions take Serve's way: its replica has no {', '.join(missing)}", missing=missing)
+        return inner
+    handlers = dropping_handlers(serve_log)
+    if handlers is None or not hasattr(asyncio, "timeout"):  # Python 3.10
+        return inner
+    return FastPath(inner, *_offered[-1], replica, handlers)
+
+
+class FastPath:
+    """An ASGI app: predictions go to `own`, all else to `serves`."""
+
+    def __init__(
+        self, serves: App, own: App, paths: Collection[str], replica: Any, handlers: list[logging.Handler]
+    ) -> None:
+        from ray.serve._private.common import RequestMetadata, RequestProtocol
+
+        self._serves = serves
+        self._own = own
+        self._paths = paths
+        self._replica = replica
+        self._log = serve_log
+        self._handlers = handlers
+        self._timeout_s: float | None = replica._http_options.request_timeout_s
+        self._metrics = replica._metrics_manager
+        self._protocol = RequestProtocol.HTTP
+        # One for all: Serve reads nothing else of it in the methods used here.
+        self._metadata = RequestMetadata(
+            request_id="",
+            internal_request_id="",
+            route=replica._route_prefix or "",
+            app_name=replica._deployment_id.app_name,
+            is_streaming=True,
+            is_direct_ingress=True,
+            _http_method="POST",
+            _request_protocol=self._protocol,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        replica = self._replica
+        if (
+            scope.get("method") != "POST"
+            or scope["path"] not in self._paths
+            or self._log.handlers != self._handlers  # an access log was turned on
+            or not replica._can_accept_request(self._metadata)
+        ):
+            await self._serves(scope, receive, send)
+            return
+        request_id, timeout_s = self._read(scope["headers"])
+        status = ""
+        started_s = time.perf_counter()
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+                message["headers"].append((REQUEST_ID, request_id))
+                _join_writes(send)
+            await send(message)
+
+        failed: BaseException | None = None
+        try:
+            with replica._track_queued_request() as release_queue_slot:
+                async with replica._start_request(self._metadata):
+                    release_queue_slot()
+                    if timeout_s is None:
+                        await self._own(scope, receive, send_on)
+                    else:
+                        await self._within(timeout_s, scope, receive, send_on)
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            self._record(status, (time.perf_counter() - started_s) * 1e3, failed)
+
+    def _read(self, headers: list[tuple[bytes, bytes]]) -> tuple[bytes, float | None]:
+        """Return the request's id, which it gets here if it has none, and its time limit in seconds."""
+        request_id, timeout_s = b"", self._timeout_s
+        for name, value in headers:
+            if name == REQUEST_ID:
+                request_id = value
+            elif name == TIMEOUT:
+                timeout_s = positive_seconds(value, otherwise=timeout_s)
+        if not request_id:
+            request_id = _new_id()
+            headers.append((REQUEST_ID, request_id))
+        return request_id, timeout_s
+
+    async def _within(self, timeout_s: float, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):  # type: ignore[attr-defined, unused-ignore]
+                await self._own(scope, receive, send)
+        except TimeoutError:
+            error = DeadlineExceeded(f"no answer within the request's {timeout_s:g} s")
+            await error_response(error).send(send)
+
+    def _record(self, status: str, latency_ms: float, failed: BaseException | None) -> None:
+        metadata = self._metadata
+        self._metrics.record_request_metrics(
+            route=metadata.route,
+            latency_ms=latency_ms,
+            is_error=failed is not None,
+            exception_type=None if failed is None else type(failed).__name__,
+        )
+        if status:
+            self._metrics.record_ingress_request_metrics(
+                protocol=self._protocol,
+                method="POST",
+                route=metadata.route,
+                app_name=metadata.app_name,
+                deployment_name=self._replica._deployment_id.name,
+                latency_ms=latency_ms,
+                is_error=status[0] in "45",
+                status_code=status,
+            )
+
+
+def _join_writes(send: Send) -> None:
+    """Have uvicorn write the answer that `send` is about to begin in one go."""
+    cycle = getattr(send, "__self__", None)
+    transport = getattr(cycle, "transport", None)
+    if hasattr(transport, "writelines"):
+        cycle.transport = JoinedWrites(transport)  # type: ignore[union-attr]
+
+
+class JoinedWrites:
+    """A transport that keeps the first piece, an answer's head, until the second comes, its body.
+
+    uvloop writes each at once: two system calls, two packets, and HAProxy woken twice.
+    """
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        """Keep the first piece; write it with the second."""
+        if self._head is None:
+            self._head = data
+        elif self._head:
+            self._transport.writelines((self._head, data))
+            self._head = b""
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Close, after what was kept."""
+        if self._head:
+            self._transport.write(self._head)
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+def _new_id() -> bytes:
+    """Return a UUID as text: no secret, so the quicker source of random bits will do."""
+    digits = f"{random.getrandbits(128):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}".encode()

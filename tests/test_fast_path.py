@@ -1,0 +1,300 @@
+"""Predictions past Serve's wrapper: what is answered here, what is left to Serve, and what is kept of its books."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import logging
+import re
+import socket
+from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.serve._private import http_util
+from ray.serve._private.logging_utils import log_access_log_filter
+from ray.serve._private.replica import Replica, ReplicaMetricsManager
+
+from serve_app import environment, fast_path
+from tests.processes import Server
+
+PATH = "/v2/models/m/infer"
+UUID = rb"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-a[0-9a-f]{3}-[0-9a-f]{12}"
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.answers: list[dict[str, Any]] = []
+
+    def record_request_metrics(self, **told: Any) -> None:
+        self.requests.append(told)
+
+    def record_ingress_request_metrics(self, **told: Any) -> None:
+        self.answers.append(told)
+
+
+class FakeReplica:
+    """What `FastPath` uses of Serve's replica, and the ASGI app that Serve puts into its middleware."""
+
+    def __init__(self) -> None:
+        self._metrics_manager = Metrics()
+        self._http_options = SimpleNamespace(request_timeout_s=None)
+        self._route_prefix = "/v2/models/m"
+        self._deployment_id = SimpleNamespace(app_name="app", name="KerasReplica")
+        self.has_room = True
+        self.queued = self.running = self.ran = 0
+        self.served: list[str] = []
+
+    def _can_accept_request(self, metadata: Any) -> bool:
+        assert metadata.is_direct_ingress
+        return self.has_room
+
+    @contextlib.contextmanager
+    def _track_queued_request(self) -> Iterator[Any]:
+        self.queued += 1
+
+        def release() -> None:
+            self.queued -= 1
+
+        yield release
+
+    @contextlib.asynccontextmanager
+    async def _start_request(self, _metadata: Any) -> AsyncIterator[None]:
+        self.running += 1
+        self.ran += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
+
+    async def asgi(self, scope: Any, _receive: Any, _send: Any) -> None:
+        self.served.append(scope["path"])
+
+
+class Model:
+    """The app of a model: answers with the id that it was told, or does as `does` says."""
+
+    def __init__(self) -> None:
+        self.does: Any = None
+
+    async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
+        if self.does is not None:
+            await self.does()
+        told = dict(scope["headers"])[b"x-request-id"]
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(told))]})
+        await send({"type": "http.response.body", "body": told})
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> logging.Logger:
+    handler = logging.NullHandler()
+    handler.addFilter(log_access_log_filter)
+    logger = logging.Logger("serve's", logging.INFO)
+    logger.addHandler(handler)
+    monkeypatch.setattr(fast_path, "serve_log", logger)
+    return logger
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> Model:
+    monkeypatch.setattr(fast_path, "_offered", [])
+    app = Model()
+    fast_path.offer(app, {PATH})
+    return app
+
+
+@pytest.fixture
+def replica() -> FakeReplica:
+    return FakeReplica()
+
+
+def chain(replica: FakeReplica) -> Any:
+    """Return the app as Serve builds it, with our middleware from its hook."""
+    return http_util._apply_middlewares(replica.asgi, http_util.validate_http_proxy_callback_return(hooked()))
+
+
+def hooked() -> Any:
+    path = environment.FAST["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
+    assert path == f"{fast_path.__name__}:{fast_path.middlewares.__name__}"
+    return fast_path.middlewares()
+
+
+def ask(app: Any, path: str = PATH, method: str = "POST", headers: Any = ()) -> list[dict[str, Any]]:
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b""}
+
+    asyncio.run(app({"type": "http", "method": method, "path": path, "headers": list(headers)}, receive, send))
+    return sent
+
+
+@pytest.mark.usefixtures("log", "model")
+def test_a_prediction_is_answered_and_booked(replica: FakeReplica) -> None:
+    start, body = ask(chain(replica))
+    assert (start["status"], replica.served) == (200, [])
+    ids = [value for name, value in start["headers"] if name == b"x-request-id"]
+    assert ids == [body["body"]], "one id, the one that the model's app saw"
+    assert re.fullmatch(UUID, body["body"])
+    assert (replica.ran, replica.running, replica.queued) == (1, 0, 0)
+    (request,), (answer,) = replica._metrics_manager.requests, replica._metrics_manager.answers
+    assert request["route"] == "/v2/models/m"
+    assert (request["is_error"], request["exception_type"]) == (False, None)
+    assert 0 < request["latency_ms"] < 1e4
+    assert (answer["status_code"], answer["app_name"], answer["is_error"]) == ("200", "app", False)
+
+
+@pytest.mark.usefixtures("log", "model")
+def test_the_clients_id_comes_back(replica: FakeReplica) -> None:
+    _, body = ask(chain(replica), headers=[(b"x-request-id", b"mine")])
+    assert body["body"] == b"mine"
+
+
+@pytest.mark.usefixtures("log", "model")
+@pytest.mark.parametrize(("method", "path"), [("GET", PATH), ("POST", "/v2/models/m"), ("GET", "/-/healthz")])
+def test_all_else_is_serves(replica: FakeReplica, method: str, path: str) -> None:
+    ask(chain(replica), path, method)
+    assert (replica.served, replica.ran) == ([path], 0)
+
+
+@pytest.mark.usefixtures("log", "model")
+def test_beyond_the_limit_serve_refuses(replica: FakeReplica) -> None:
+    replica.has_room = False
+    ask(chain(replica))
+    assert replica.served == [PATH]
+
+
+@pytest.mark.usefixtures("model")
+def test_an_access_log_is_written_by_serve(replica: FakeReplica, log: logging.Logger) -> None:
+    app = chain(replica)
+    log.handlers = [logging.NullHandler()]
+    ask(app)
+    assert replica.served == [PATH]
+    replica.served.clear()
+    ask(chain(replica))
+    assert replica.served == [PATH]
+
+
+@pytest.mark.usefixtures("log", "model")
+@pytest.mark.parametrize("name", fast_path._USED)
+def test_without_a_method_of_serves_it_steps_aside(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    class Other(FakeReplica):
+        def __getattribute__(self, asked: str) -> Any:
+            if asked == name:
+                raise AttributeError(asked)
+            return super().__getattribute__(asked)
+
+    told: list[str] = []
+    monkeypatch.setattr(fast_path, "event", lambda _, sentence, **__: told.append(sentence))
+    other = Other()
+    ask(chain(other))
+    assert other.served == [PATH]
+    assert name in told[0]
+
+
+@pytest.mark.usefixtures("log")
+def test_a_proxy_is_left_alone(monkeypatch: pytest.MonkeyPatch, replica: FakeReplica) -> None:
+    monkeypatch.setattr(fast_path, "_offered", [])
+    ask(chain(replica))
+    assert replica.served == [PATH]
+
+
+@pytest.mark.usefixtures("log")
+def test_a_time_limit_answers_in_the_protocols_form(replica: FakeReplica, model: Model) -> None:
+    model.does = lambda: asyncio.sleep(30)
+    start, body = ask(chain(replica), headers=[(b"x-request-timeout-seconds", b"0.05")])
+    assert start["status"] == 408
+    assert json.loads(body["body"]) == {"error": "no answer within the request's 0.05 s"}
+    assert (replica.running, replica.queued) == (0, 0)
+    assert replica._metrics_manager.answers[0]["is_error"]
+
+
+@pytest.mark.usefixtures("log")
+@pytest.mark.parametrize(
+    ("header", "status"), [(b"-1", 200), (b"inf", 200), (b"nan", 200), (b"soon", 408), (b"1e300", 200)]
+)
+def test_the_header_goes_before_the_configs_limit(
+    replica: FakeReplica, model: Model, header: bytes, status: int
+) -> None:
+    replica._http_options.request_timeout_s = 0.05
+    model.does = lambda: asyncio.sleep(0.2)
+    assert ask(chain(replica), headers=[(b"x-request-timeout-seconds", header)])[0]["status"] == status
+
+
+@pytest.mark.usefixtures("log")
+def test_a_failure_is_booked_and_raised_on(replica: FakeReplica, model: Model) -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    model.does = fail
+    with pytest.raises(ZeroDivisionError):
+        ask(chain(replica))
+    assert (replica.running, replica.queued) == (0, 0)
+    (request,) = replica._metrics_manager.requests
+    assert (request["is_error"], request["exception_type"]) == (True, "ZeroDivisionError")
+    assert replica._metrics_manager.answers == []
+
+
+class Transport:
+    def __init__(self) -> None:
+        self.did: list[Any] = []
+
+    def write(self, data: bytes) -> None:
+        self.did.append(data)
+
+    def writelines(self, pieces: Any) -> None:
+        self.did.append(tuple(pieces))
+
+    def close(self) -> None:
+        self.did.append("close")
+
+    def is_closing(self) -> bool:
+        return "close" in self.did
+
+
+def test_head_and_body_are_written_in_one_go() -> None:
+    transport = Transport()
+    joined = fast_path.JoinedWrites(transport)
+    for piece in (b"head", b"body", b"more", b"and more"):
+        joined.write(piece)
+    joined.close()
+    assert transport.did == [(b"head", b"body"), b"more", b"and more", "close"]
+    assert joined.is_closing()
+
+
+def test_a_head_without_a_body_is_written_before_the_end() -> None:
+    transport = Transport()
+    joined = fast_path.JoinedWrites(transport)
+    joined.write(b"head")
+    joined.close()
+    assert transport.did == [b"head", "close"]
+
+
+def test_serve_has_what_is_used_of_it() -> None:
+    assert all(hasattr(Replica, name) for name in fast_path._USED[:3])
+    assert hasattr(ReplicaMetricsManager, "record_request_metrics")
+    assert hasattr(ReplicaMetricsManager, "record_ingress_request_metrics")
+
+
+@pytest.mark.serve
+def test_the_real_server_takes_it(server: Server) -> None:
+    """A body that does not come ends in our own words; Serve's wrapper would answer in plain text."""
+    head = (
+        "POST /v2/models/simple/infer HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        "x-request-timeout-seconds: 0.5\r\ncontent-length: 100\r\n\r\n{"
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
+        connection.sendall(head.encode())
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        body = answer.read()
+    assert (answer.status, answer.headers["content-type"]) == (408, "application/json")
+    assert json.loads(body) == {"error": "no answer within the request's 0.5 s"}
+    assert re.fullmatch(UUID, answer.headers["x-request-id"].encode())
