@@ -3,8 +3,9 @@
     python -m bench.layers [mlp|digits|pixels] [--form json|binary] [--rounds 5]
 
 The same request goes to a no-op under bare uvicorn; to a no-op under Serve, straight to the replica's own port and
-through HAProxy; and to our server, both ways again. Differences between neighbours are what a layer costs. Beside
-them what our server says itself (Server-Timing). Writes `bench/results/layers.json`.
+through HAProxy; and to our server, both ways again, past Serve's wrapper and through it. Differences between
+neighbours are what a layer costs. Beside them what our server says itself (Server-Timing). Writes
+`bench/results/layers.json`.
 """
 
 from __future__ import annotations
@@ -73,7 +74,11 @@ def ways(entrant: Entrant, model: str, form: str) -> dict[str, Request]:
     if name == BARE:
         return {name: request}
     direct = replica_url(entrant, request)
-    return {f"{name}, straight to the replica": direct, f"{name}, through HAProxy": request}
+    found = {f"{name}, straight to the replica": direct, f"{name}, through HAProxy": request}
+    if name == OURS:
+        # The fast path knows exact paths; with a slash at its end a request takes Serve's way to the same endpoint.
+        found |= {f"{way}, through Serve": replace(sent, url=f"{sent.url}/") for way, sent in list(found.items())}
+    return found
 
 
 def replica_url(entrant: Entrant, request: Request) -> Request:
