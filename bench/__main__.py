@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import contenders, machine, report, side_by_side_plot, targets
+from bench import contenders, machine, report, side_by_side_plot, stopping, targets
 from bench.contenders import ROOT
 from bench.roster import Roster
 from bench.rows import ROWS, Row
@@ -39,6 +39,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
 ) -> None:
     """Measure and write the results."""
+    stopping.on_sigterm()
     chosen = [ROWS[name] for name in rows or ROWS]
     _install(chosen, only)
     for number, row in enumerate(chosen):

@@ -15,7 +15,6 @@ import dataclasses
 import json
 import multiprocessing
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import coalescing_in_process, coalescing_plot, http_load, served
+from bench import coalescing_in_process, coalescing_plot, http_load, served, stopping
 from bench.http_load import Load
 from serve_app.load import payload
 from serve_app.load.request import Request
@@ -59,7 +58,7 @@ Rounds = dict[str, dict[int, list[Load]]]
 
 def main() -> None:
     """Measure, judge, write."""
-    _end_on_sigterm()
+    stopping.on_sigterm()
     args = _arguments()
     args.out.mkdir(parents=True, exist_ok=True)
     if args.in_process:
@@ -91,13 +90,8 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _end_on_sigterm() -> None:
-    """Raise `SystemExit`, so that the server ends with this process."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-
-
 def _measured(model: str, args: argparse.Namespace) -> dict[str, Any]:
-    _end_on_sigterm()
+    stopping.on_sigterm()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         return _measure(model, args, Path(folder))
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import machine, served
+from bench import machine, served, stopping
 from bench.client import Call, bare_socket, show, take_turns
 from serve_app.load.request import Request
 
@@ -37,7 +35,7 @@ GRPC_PORT = 9231
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends with this process
+    stopping.on_sigterm()
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--calls", type=int, default=1500, help="of each door")
     parser.add_argument("--port", type=int, default=8230)

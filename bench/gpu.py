@@ -29,7 +29,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import gpu_plots, http_load, machine, payloads, served
+from bench import gpu_plots, http_load, machine, payloads, served, stopping
 from serve_app.checks import probes
 from serve_app.environment import free_port
 
@@ -218,7 +218,7 @@ def run(command: list[str]) -> None:
 def main() -> None:
     """Run every step that was asked for."""
     # Leaving through `finally` ends the server of the running step.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    stopping.on_sigterm()
     asked = arguments()
     settings = SMALL if asked.small else FULL
     wanted = tuple(subject for subject in settings.subjects if not asked.models or subject.name in asked.models)

@@ -21,7 +21,7 @@ from typing import Annotated
 import psutil
 import typer
 
-from bench import http_load, machine, requests
+from bench import http_load, machine, requests, stopping
 from bench.contenders import BY_NAME, OURS, ROOT
 from bench.roster import Entrant, Roster
 from bench.rows import SERVE_NOOP
@@ -40,6 +40,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the result.")] = RESULTS,
 ) -> None:
     """Measure and write the result."""
+    stopping.on_sigterm()
     p50_ms: dict[str, list[float]] = defaultdict(list)
     receipts: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:

@@ -14,8 +14,6 @@ import argparse
 import asyncio
 import itertools
 import json
-import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -27,7 +25,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from bench import served, soak_plot
+from bench import served, soak_plot, stopping
 from serve_app.environment import free_port
 from tests.faults.client import Connection, Target
 
@@ -98,7 +96,7 @@ class Soak:
 
 def main() -> None:
     """Serve, send, write."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends with this process
+    stopping.on_sigterm()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=1_000_000)
     parser.add_argument("--out", type=Path, default=RESULTS)
