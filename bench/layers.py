@@ -87,8 +87,8 @@ def replica_url(entrant: Entrant, request: Request) -> Request:
     word = "KerasReplica" if entrant.contender.name == OURS else "Noop"
     family = psutil.Process(entrant.process.pid).children(recursive=True)
     replica = next(child for child in family if f":{word}" in " ".join(child.cmdline()[:1]))
-    for connection in replica.net_connections("tcp"):
-        if connection.status != psutil.CONN_LISTEN:
+    for connection in psutil.net_connections("tcp"):
+        if connection.pid != replica.pid or connection.status != psutil.CONN_LISTEN:
             continue
         port = tuple(connection.laddr)[1]
         direct = replace(request, url=request.url.replace(entrant.url, f"http://127.0.0.1:{port}"))
