@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from tests.processes import Server
 
 MARKS = {"replica": ":KerasReplica", "gateway": ":Gateway", "haproxy": "haproxy -"}
 """How a process's command line tells what it is."""
+SETTLED_S = 30
+"""How long HAProxy's processes may take to become one."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,16 @@ class Watched:
 
     @classmethod
     def of(cls, server: Server) -> Watched:
+        """Return the processes once HAProxy is one: Serve's last reload leaves the one before it to its connections."""
+        before, found = None, cls._look(server)
+        ends_s = time.monotonic() + SETTLED_S
+        while (found != before or len(found["haproxy"]) > 1) and time.monotonic() < ends_s:
+            time.sleep(1)
+            before, found = found, cls._look(server)
+        return cls(found)
+
+    @staticmethod
+    def _look(server: Server) -> dict[str, list[psutil.Process]]:
         found: dict[str, list[psutil.Process]] = {role: [] for role in MARKS}
         for process in psutil.Process(server.process.pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
@@ -38,7 +51,7 @@ class Watched:
                     if mark in line:
                         found[role].append(process)
         assert all(found.values()), f"expected all of {list(MARKS)}, got {found}"
-        return cls(found)
+        return found
 
     def gone(self) -> list[str]:
         """Return the processes that have ended; psutil tells a process from a later one with its number."""
