@@ -94,9 +94,7 @@ def add_rules(config: str) -> str:
     if grpc_place is None or choice is None:
         return config
     choices = [_choice(app, f"solo_named !solo_routed {_asks_for(name)}") for name, app in models.items()]
-    # Metadata that names no application, too: a stream that HAProxy itself refuses while its client still sends is
-    # INTERNAL to gRPC's core, and any replica refuses it as NOT_FOUND.
-    choices += [_choice(app, "solo_service") for prefix, app in apps.items() if prefix == "/"]
+    choices += [_choice(app, "solo_service !solo_routed") for prefix, app in apps.items() if prefix == "/"]
     # An application has a gRPC backend of its own only while it has replicas.
     known = [rule for rule in choices if f"\nbackend {rule.split()[1]}\n" in config]
     return _insert(_insert(config, choice.start(), known), grpc_place.end(), _naming_rules())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import os
 import subprocess
+import urllib.error
 import urllib.request
 from typing import Any
 
@@ -56,6 +57,7 @@ def deploy(hurt: Stand, app: dict[str, Any]) -> None:
     raw["applications"] = [app if one["name"] == app["name"] else one for one in raw["applications"]]
     hurt.config.write_text(yaml.safe_dump(raw))
     environ = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environ["RAY_AUTH_MODE"] = "token"  # the cluster asks for the user's token, which the command does not send unasked
     command = [str(BIN / "serve"), "deploy", "--address", dashboard(hurt), str(hurt.config)]
     subprocess.run(command, env=environ, check=True, timeout=60, capture_output=True)
 
@@ -64,7 +66,7 @@ def dashboard(hurt: Stand) -> str:
     """Return the address that `serve deploy` talks to."""
 
     def found() -> str | None:
-        ours = {process.pid for process in hurt.processes("dashboard")}
+        ours = {process.pid for process in hurt.processes("dashboard/dashboard.py")}
         for connection in psutil.net_connections("tcp"):
             url = f"http://127.0.0.1:{tuple(connection.laddr)[1]}" if connection.laddr else ""
             if connection.pid in ours and connection.status == psutil.CONN_LISTEN and is_dashboard(url):
@@ -79,6 +81,8 @@ def is_dashboard(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/api/version", timeout=2) as answer:
             return b"ray_version" in answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code == http.HTTPStatus.UNAUTHORIZED
     except (OSError, http.client.HTTPException):  # gRPC answers too, with bytes that are no HTTP/1
         return False
 

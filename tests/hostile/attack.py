@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from tests.hostile import wire
-from tests.hostile.cases import ANSWER_S, MODEL_FAILED, Request, Tally, wrong_with
+from tests.hostile.cases import ANSWER_S, MODEL_FAILED, MODEL_FAILED_TEXT, Request, Tally, wrong_with
 from tests.hostile.rpc import ALLOWED, Call, Caller, Stream
 from tests.hostile.sockets import BOUND_S, Bytes
 from tests.hostile.watch import Watched, good_answers
@@ -112,6 +112,9 @@ class Attack:
             tally.found(f"{answers} answers to {len(stream.bodies)} requests of a stream", sent)
 
     def _judge(self, code: Any, details: str, seconds: float, tally: Tally, sent: bytes, metadata: Any) -> None:
+        if code == grpc.StatusCode.INTERNAL and details.startswith(MODEL_FAILED_TEXT) and b"simple_string" in sent:
+            tally.count("INTERNAL by the model", seconds)
+            return
         tally.count(code.name, seconds)
         is_late = code == grpc.StatusCode.DEADLINE_EXCEEDED and seconds >= ANSWER_S
         if code not in ALLOWED or is_late or "internal error" in details:

@@ -13,7 +13,8 @@ REFUSALS = frozenset((400, 403, 404, 405, 408, 411, 413, 414, 415, 417, 431, 501
 """What a refusal may say; 501 is HAProxy's answer to a Transfer-Encoding that nobody knows."""
 
 
-MODEL_FAILED = b'{"error":"the model failed'
+MODEL_FAILED_TEXT = "the model failed"
+MODEL_FAILED = b'{"error":"' + MODEL_FAILED_TEXT.encode()
 """A model's own failure is a 500 by design: `simple_string` turns strings into numbers, and not all of them are."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
@@ -22,6 +23,10 @@ ALLOWED = frozenset(
     }
 )
 """Everything else blames the server: INTERNAL, UNKNOWN, UNAVAILABLE, ABORTED."""
+
+WROTE_TOO_LATE = "Internal error from Core"
+"""What `grpc.aio` makes of a stream that the server ended while it was still sending: the server's status is lost, and
+the blocking client has to find it out."""
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -197,6 +202,7 @@ class Caller:
     def __init__(self, port: int) -> None:
         options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
         self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options)
+        self._blocking = grpc.insecure_channel(f"127.0.0.1:{port}", options)
 
     async def call(self, call: Call, timeout_s: float) -> tuple[grpc.StatusCode, str, bytes]:
         """Return code, details and answer of a unary call."""
@@ -219,5 +225,19 @@ class Caller:
                     call.cancel()
                     return grpc.StatusCode.OK, "cancelled", count
         except grpc.aio.AioRpcError as error:
+            if error.details() == WROTE_TOO_LATE:
+                return await asyncio.to_thread(self._stream_blocking, stream, timeout_s)
             return error.code(), error.details() or "", count
+        return grpc.StatusCode.OK, "", count
+
+    def _stream_blocking(self, stream: Stream, timeout_s: float) -> tuple[grpc.StatusCode, str, int]:
+        count = 0
+        call = self._blocking.stream_stream(f"/{SERVICE}/ModelStreamInfer")(
+            iter(stream.bodies), timeout=timeout_s, metadata=stream.metadata
+        )
+        try:
+            for _ in call:
+                count += 1
+        except grpc.RpcError:
+            return call.code(), call.details() or "", count
         return grpc.StatusCode.OK, "", count

@@ -182,7 +182,7 @@ def dawdlers(rng: Random, step_s: float) -> Iterator[Bytes]:
     while True:
         size = rng.choice((8, 16, 32))
         slow_body = tuple(whole[at : at + size] for at in range(head, len(whole), size))
-        slow_head = tuple(whole[at : at + size] for at in range(0, head, size))
+        slow_head = tuple(whole[at : min(at + size, head)] for at in range(0, head, size))
         yield Bytes((whole[:head], *slow_body), pause_s=step_s, answers=1)
         yield Bytes((*slow_head, whole[head:]), pause_s=step_s, answers=1)
         yield Bytes((*slow_head[:3], b""), pause_s=step_s)

@@ -38,11 +38,15 @@ class Connection:
         if self.streams is None:
             self.streams = await asyncio.open_connection("127.0.0.1", self.port, limit=LIMIT_BYTES)
         reader, writer = self.streams
+        # Read meanwhile: an early refusal of a large body ends the sending, and after that nothing can be read.
+        reading = asyncio.ensure_future(read_reply(reader, is_head))
         writer.write(sent)
-        # An early refusal of a large body ends the sending; its answer is there all the same.
-        with contextlib.suppress(ConnectionError):
-            await writer.drain()
-        reply = await read_reply(reader, is_head)
+        try:
+            with contextlib.suppress(ConnectionError):
+                await writer.drain()
+            reply = await reading
+        finally:
+            reading.cancel()
         if reply.header("connection").lower() == "close":
             self.close()
         return reply
