@@ -118,18 +118,6 @@ def test_unknown_models(url, model, headers, code, text):
     assert text in caught.value.message()
 
 
-def test_a_stream_to_an_unknown_application(url):
-    answers = queue.Queue()
-    with triton.InferenceServerClient(url) as client:
-        client.start_stream(lambda _, error: answers.put(error), headers={"application": "other"})
-        for _ in range(20):
-            client.async_stream_infer("first", [digit()])
-        error = answers.get(timeout=30)
-        client.stop_stream(cancel_requests=True)
-    assert error.status() == "StatusCode.NOT_FOUND"
-    assert "Application 'other' not found" in error.message()
-
-
 def test_bad_input(url):
     tensor = triton.InferInput("image", [1, 28], "FP32")
     tensor.set_data_from_numpy(np.zeros((1, 28), np.float32))
