@@ -36,7 +36,7 @@ _offered: list[tuple[App, Collection[str]]] = []
 
 def offer(app: App, paths: Collection[str]) -> None:
     """Have POST requests to `paths` answered by `app` in this process; to be called before Serve opens its door."""
-    _offered.append((app, frozenset(paths)))
+    _offered.append((app, paths))
 
 
 def middlewares() -> list[Any]:
@@ -114,7 +114,7 @@ class FastPath:
                 _join_writes(send)
             await send(message)
 
-        failed: BaseException | None = None
+        failed: str | None = None
         try:
             with replica._track_queued_request() as release_queue_slot:
                 async with replica._start_request(self._metadata):
@@ -124,7 +124,7 @@ class FastPath:
                     else:
                         await self._within(timeout_s, scope, receive, send_on)
         except BaseException as error:
-            failed = error
+            failed = type(error).__name__  # the error itself would hold this frame, and this frame the error
             raise
         finally:
             self._record(status, (time.perf_counter() - started_s) * 1e3, failed)
@@ -150,13 +150,13 @@ class FastPath:
             error = DeadlineExceeded(f"no answer within the request's {timeout_s:g} s")
             await error_response(error).send(send)
 
-    def _record(self, status: str, latency_ms: float, failed: BaseException | None) -> None:
+    def _record(self, status: str, latency_ms: float, failed: str | None) -> None:
         metadata = self._metadata
         self._metrics.record_request_metrics(
             route=metadata.route,
             latency_ms=latency_ms,
             is_error=failed is not None,
-            exception_type=None if failed is None else type(failed).__name__,
+            exception_type=failed,
         )
         if status:
             self._metrics.record_ingress_request_metrics(

@@ -23,6 +23,7 @@ from serve_app.limits import Limits
 from serve_app.responses import Receive, Response
 
 A_YEAR_S = 3.2e7
+"""A longer time limit is none: event loops cannot count so far."""
 LONGEST_WAIT_S = 60.0
 """What a request may have waited at the front door; more says that the clocks of two nodes differ."""
 

@@ -77,6 +77,11 @@ def ports_of(config: Path) -> tuple[int, int]:
     return raw["http_options"]["port"], raw["grpc_options"]["port"]
 
 
+def clean_environ() -> dict[str, str]:
+    """Return this process's environment as a user's shell has it, without Ray's variables."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+
+
 @contextlib.contextmanager
 def solo_serve(config: Path, log: Path, *, dashboard: bool = False, **environ: str) -> Iterator[Server]:
     """Run `solo serve CONFIG` until it says that it is ready."""
@@ -97,10 +102,9 @@ def serve_run(config: Path, log: Path, **environ: str) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def _running(command: list[str], log: Path, ports: tuple[int, int], environ: Mapping[str, str]) -> Iterator[Server]:
-    cleaned = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, env={**cleaned, **environ}, stdout=output, stderr=subprocess.STDOUT
+            command, cwd=ROOT, env={**clean_environ(), **environ}, stdout=output, stderr=subprocess.STDOUT
         )
     server = Server(process, f"http://127.0.0.1:{ports[0]}", *ports, log)
     try:

@@ -22,7 +22,7 @@ import yaml
 from serve_app import placement, serve_config
 from serve_app.environment import free_port
 from serve_app.serve_config import ServeConfig
-from tests.processes import BIN, ROOT
+from tests.processes import BIN, ROOT, clean_environ
 
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 RAYSERVICE = ROOT / "deploy" / "rayservice.yaml"
@@ -128,7 +128,7 @@ def test_the_images_command_serves(tmp_path: Path) -> None:
     with log.open("wb") as output:
         process = subprocess.Popen(
             [BIN / command[0], *command[1:], "--port", str(port), "--no-dashboard"],
-            cwd=ROOT, env={k: v for k, v in os.environ.items() if not k.startswith("RAY_")},
+            cwd=ROOT, env=clean_environ(),
             stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import time
@@ -22,6 +21,7 @@ from tests.processes import (
     BIN,
     ROOT,
     Server,
+    clean_environ,
     model_application,
     serve_run,
     solo_serve,
@@ -192,10 +192,6 @@ def run_bad(config: Path) -> str:
     )
     assert done.returncode != 0
     return done.stdout + done.stderr
-
-
-def clean_environ() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
 
 
 def test_solo_serve_ends_on_a_bad_config_with_one_line(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ With `max_surge_percent: 100` Serve starts the new replica before it stops the o
 from __future__ import annotations
 
 import http.client
-import os
 import subprocess
 import urllib.error
 import urllib.request
@@ -22,7 +21,7 @@ from tests.faults import requests
 from tests.faults.client import Check, Load, Target
 from tests.faults.report import main
 from tests.faults.stand import Stand, application, stand, under, until
-from tests.processes import BIN
+from tests.processes import BIN, clean_environ
 
 REQUESTS = 20_000
 CLIENTS = 8
@@ -56,8 +55,10 @@ def deploy(hurt: Stand, app: dict[str, Any]) -> None:
     raw = yaml.safe_load(hurt.config.read_text())
     raw["applications"] = [app if one["name"] == app["name"] else one for one in raw["applications"]]
     hurt.config.write_text(yaml.safe_dump(raw))
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environ["RAY_AUTH_MODE"] = "token"  # the cluster asks for the user's token, which the command does not send unasked
+    environ = {
+        **clean_environ(),
+        "RAY_AUTH_MODE": "token",
+    }  # the cluster asks for the user's token, which the command does not send unasked
     command = [str(BIN / "serve"), "deploy", "--address", dashboard(hurt), str(hurt.config)]
     subprocess.run(command, env=environ, check=True, timeout=60, capture_output=True)
 

@@ -128,4 +128,4 @@ async def attack(port: int, grpc_port: int, watched: Watched) -> AsyncIterator[A
     try:
         yield made
     finally:
-        await made.caller.channel.close()
+        await made.caller.close()

@@ -204,6 +204,10 @@ class Caller:
         self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options)
         self._blocking = grpc.insecure_channel(f"127.0.0.1:{port}", options)
 
+    async def close(self) -> None:
+        await self.channel.close()
+        self._blocking.close()
+
     async def call(self, call: Call, timeout_s: float) -> tuple[grpc.StatusCode, str, bytes]:
         """Return code, details and answer of a unary call."""
         try:

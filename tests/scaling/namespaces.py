@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve_app.node_environment import KEPT_CLOSED, PORTS, ray_ports, variables
-from tests.processes import BIN, ROOT
+from tests.processes import BIN, ROOT, clean_environ
 
 BRIDGE = "solo9br"
 PREFIX = "solo9n"
@@ -156,7 +156,7 @@ class Network:
         return ["ip", "netns", "exec", node.namespace, "sh", "-c", mount, str(own), *command]
 
     def _environ(self, node: Node) -> dict[str, str]:
-        cleaned = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+        cleaned = clean_environ()
         return {**cleaned, **variables(self.folder / f"front{node.number}"), "PYTHONPATH": str(ROOT)}
 
 
