@@ -1,8 +1,12 @@
-"""A burst of new connections is taken in one pass of the event loop.
+"""A burst of new connections is taken in one pass of the event loop, and a connection that was reset is let go.
 
 uvloop (0.23) takes one connection a pass. Where requests run on the event loop, a busy pass is as long as all requests
 that it answers, so of 64 new connections the last waited 64 passes for its first answer: 0.8 s, where the others'
 took 30 ms (an MLP as JSON, 2 cores, `tests/test_accepting.py`). HAProxy opens such bursts, too.
+
+And it resets connections that it has no use for. uvicorn (0.54) cancels its keep-alive timer only where a connection
+ended in order; else the timer, 90 s under Serve, holds the connection, its protocol, and the last request: under
+overload 8 MB more a second (`tests/faults/overload.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import uvicorn
 def take_all_waiting() -> None:
     """Have every uvicorn server that starts in this process from now on take all connections that wait, at once.
 
-    Nothing changes where the event loop is not uvloop's (asyncio takes all by itself), nor for TLS.
+    Where the event loop is not uvloop's (asyncio takes all by itself), and for TLS, only resets are handled.
     """
     plain = uvicorn.Server.startup
     if hasattr(plain, "__wrapped__"):
@@ -27,6 +31,7 @@ def take_all_waiting() -> None:
 
     @functools.wraps(plain)
     async def startup(self: Any, sockets: list[socket.socket] | None = None) -> None:
+        self.config.http_protocol_class = _letting_go(self.config.http_protocol_class)
         await plain(self, sockets=sockets)
         loop = asyncio.get_running_loop()
         if type(loop).__module__.startswith("uvloop") and not self.config.ssl:
@@ -35,6 +40,19 @@ def take_all_waiting() -> None:
             self.servers += [Taker(sock, make, loop) for sock in sockets or ()]
 
     uvicorn.Server.startup = startup  # type: ignore[method-assign]
+
+
+def _letting_go(protocol: Any) -> Any:
+    """Return uvicorn's class for a connection, with the timer gone when the connection is."""
+    if not hasattr(protocol, "_unset_keepalive_if_required"):
+        return protocol
+
+    class LettingGo(protocol):  # type: ignore[misc]
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            self._unset_keepalive_if_required()
+
+    return LettingGo
 
 
 def _protocol(server: Any) -> asyncio.Protocol:

@@ -1,10 +1,13 @@
-"""Connections that wait are taken in one pass of the event loop, and none after the server has closed."""
+"""Connections that wait are taken in one pass, none after the server has closed, and none is kept after a reset."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import struct
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -77,3 +80,45 @@ def test_a_burst_of_connections_is_taken_at_once(
     assert (app.connections[3] > BURST - 10) == takes_all, app.connections
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
+
+
+async def resets(sock: socket.socket, count: int) -> int:
+    """Answer one request on each of `count` connections that are then reset; return how many are kept."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, loop="none", timeout_keep_alive=60))
+    running = asyncio.ensure_future(server._serve([sock]))
+    while not server.started:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    kept: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def client() -> None:
+        with socket.create_connection(sock.getsockname()) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+            kept.update(server.server_state.connections)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    try:
+        for _ in range(count):
+            await asyncio.to_thread(client)
+        await asyncio.sleep(0.2)
+        assert not server.server_state.connections
+        gc.collect()
+        return len(kept)
+    finally:
+        server.should_exit = True
+        await running
+
+
+@pytest.mark.parametrize("lets_go", [True, False])
+def test_a_connection_that_was_reset_is_not_kept(
+    lets_go: bool, listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uvicorn.Server, "startup", uvicorn.Server.startup)
+    if lets_go:
+        accepting.take_all_waiting()
+    assert uvloop.run(resets(listening, 3)) == (0 if lets_go else 3)
