@@ -19,6 +19,10 @@ import uvloop
 TICK_S = 0.002
 MOST_CONNECTIONS = 3000
 LINGER_S = 5.0
+LOST = 0
+"""The status of a request whose connection ended, or that nobody answered for `LINGER_S` after the last was sent."""
+UNSENT = -1
+"""The status of a request for which no connection was free: all `MOST_CONNECTIONS` waited for an answer."""
 
 
 class Connection(asyncio.Protocol):
@@ -65,7 +69,7 @@ class OpenLoop:
         self._busy: set[Connection] = set()
         self._started_s = 0.0
         self.seen: list[tuple[float, float, int]] = []
-        """Per request: due (seconds from start), latency in seconds, status (0: connection lost or none free)."""
+        """Per request: due (seconds from start), latency in seconds, status (or `LOST`, `UNSENT`)."""
 
     async def run(self) -> None:
         """Send everything, then wait for what is on its way."""
@@ -81,6 +85,8 @@ class OpenLoop:
         ends_s = time.perf_counter() + LINGER_S
         while self._busy and time.perf_counter() < ends_s:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+        for connection in self._busy:
+            self._note(connection, LOST)
 
     async def _connect(self) -> None:
         self._open += 1
@@ -91,7 +97,7 @@ class OpenLoop:
         if not self._idle and self._open < MOST_CONNECTIONS:
             await self._connect()
         if not self._idle:
-            self.seen.append((due_s - self._started_s, 0.0, 0))
+            self.seen.append((due_s - self._started_s, 0.0, UNSENT))
             return
         connection = self._idle.pop()
         connection.due_s = due_s
@@ -110,7 +116,7 @@ class OpenLoop:
         self._open -= 1
         if connection in self._busy:
             self._busy.discard(connection)
-            self._note(connection, 0)
+            self._note(connection, LOST)
         elif connection in self._idle:
             self._idle.remove(connection)
 
@@ -124,13 +130,16 @@ def summarise(seen: list[tuple[float, float, int]], seconds: float, in_time_s: f
     due_s, latency_s, status = (np.array(column) for column in zip(*seen, strict=True))
     good = (status == 200) & (latency_s <= in_time_s)
     refused = np.isin(status, (408, 503, 504))
+    other = ~refused & ~np.isin(status, (200, LOST, UNSENT))
     at = due_s.astype(int)
     return {
         "offered_per_s": len(seen) / seconds,
         "in_time_per_s": good.sum() / seconds,
         "late": int(((status == 200) & ~good).sum()),
         "refused": {str(code): int((status == code).sum()) for code in np.unique(status[refused])},
-        "other": {str(code): int((status == code).sum()) for code in np.unique(status[~refused & (status != 200)])},
+        "lost": int((status == LOST).sum()),
+        "unsent": int((status == UNSENT).sum()),
+        "other": {str(code): int((status == code).sum()) for code in np.unique(status[other])},
         "answered_ms": _percentiles_ms(latency_s[good]),
         "refused_ms": _percentiles_ms(latency_s[refused]),
         "in_time_by_second": [int(good[at == second].sum()) for second in range(int(seconds))],
