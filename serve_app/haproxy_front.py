@@ -11,6 +11,7 @@ Serve routes gRPC by the metadata `application` alone, and HTTP by path prefix a
   socket is its owner's alone; and a client has `HEADERS_S` to send a request's head.
 - A replica gets `IN_FLIGHT` requests at a time and `QUEUED` more wait for it; what comes beyond that is refused here,
   before it costs the replica anything. And a replica that is merely busy is not taken for dead (`CHECK_S`).
+- A node that lost its power says nothing: its requests go to another after `SILENT_S`, not when TCP gives up.
 - Serve need not watch whether clients leave models alone: they notice that themselves, for less (`departures`).
 - A header that Serve decodes is text, or gone (`TEXT_RULES`).
 - No line to a syslog that nobody keeps: a packet a request, unless a log target was chosen.
@@ -53,6 +54,10 @@ patient ones met their answer too late: at 500 a second, half a second here and 
 CHECK_S = 5
 """How long a replica may take to answer HAProxy's health check. Serve's 250 ms mark a replica down that has more to do
 than it can, and its requests then take the fallback proxy: a second Python hop, and the end of all throughput."""
+SILENT_S = 5
+"""How long a replica's machine may fail to acknowledge what was sent to it, or TCP's own probes every `PROBES_S` while
+it works on a request; then the connection has failed, and HAProxy sends the request to another replica."""
+PROBES_S = 1
 # %Tr: milliseconds until the server's answer began, https://docs.haproxy.org/2.8/configuration.html#8.4
 FROM_ZERO = "    http-response add-header server-timing from-zero;dur=%Tr if { srv_name -m sub -i fallback }\n"
 """Where no replica ran, Serve's fallback proxy held the request until one did: says how long."""
@@ -123,6 +128,9 @@ def shed(config: str) -> str:
     """Return the configuration with bounds on what a replica has to do at once, so that overload stays outside."""
     if "timeout check" not in config:
         config = config.replace("\ndefaults\n", f"\ndefaults\n    timeout check {CHECK_S}s\n", 1)
+    if sys.platform == "linux" and "srvtcpka" not in config:
+        probes = f"    srvtcpka-idle {PROBES_S}s\n    srvtcpka-intvl {PROBES_S}s\n    srvtcpka-cnt {SILENT_S - 1}\n"
+        config = config.replace("\ndefaults\n", f"\ndefaults\n    option srvtcpka\n{probes}", 1)
     return _HTTP_BACKEND.sub(_bounded, config)
 
 
@@ -135,7 +143,8 @@ def keep_text(config: str) -> str:
 def _bounded(backend: re.Match[str]) -> str:
     refuse = f'    http-request return status 503 content-type application/json hdr retry-after 1 string "{OVERLOADED}"'
     head, _, rest = backend[0].partition("\n")
-    rest = _REPLICA.sub(rf"\g<0> maxconn {IN_FLIGHT}", rest)
+    silence = f" tcp-ut {SILENT_S}s" if sys.platform == "linux" else ""
+    rest = _REPLICA.sub(rf"\g<0> maxconn {IN_FLIGHT}{silence}", rest)
     return f"{head}\n{refuse} if {{ queue ge {QUEUED} }}\n{rest}"
 
 

@@ -28,11 +28,11 @@ class Overheads:
     about half.
     """
 
-    request_us: float = 680.0
+    request_us: float = 345.0
     """Of one core, in the replica's process."""
-    front_us: float = 140.0
+    front_us: float = 100.0
     """Of one core, in HAProxy."""
-    front_ms: float = 0.39
+    front_ms: float = 0.18
     """What an otherwise idle server adds to the client's latency beside `request_us` and the run."""
     run_us: float = 0.0
     """What a run on the device's thread takes more under load than in the plan."""

@@ -244,6 +244,16 @@ def test_side_doors_are_closed_while_the_front_door_is_on_loopback(front):
     assert "127.0.0.1:514 " not in config
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="TCP's time limits are Linux's")
+def test_a_replica_whose_machine_says_nothing_is_given_up(front):
+    *_, path = front
+    config = path.read_text()
+    assert "    option srvtcpka\n" in config
+    replicas = [line for line in config.splitlines() if line.startswith("    server ") and " maxconn " in line]
+    assert replicas
+    assert all(line.endswith(" tcp-ut 5s") for line in replicas)
+
+
 def test_side_doors_stay_open_where_the_front_door_is():
     config = "frontend http_frontend\n    bind *:8000\nlisten stats\n  bind *:9\n"
     kept = haproxy_front.tighten(config, Path("503.http")).replace("    http-response del-header server\n", "")

@@ -98,7 +98,8 @@ class Network:
         )
         if done.returncode:
             raise SystemExit(f"the head did not answer: {done.stderr[-1000:]}")
-        placed: dict[str, str] = json.loads(done.stdout.strip().splitlines()[-1])
+        # Ray may say something after it, such as that a node has died.
+        placed: dict[str, str] = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
         return placed
 
     def unlisted_ports(self, node: Node) -> list[str]:
@@ -129,11 +130,12 @@ class Network:
             for _ in range(3):
                 self.kill(node, keep_link=True)
                 time.sleep(0.2)
-            subprocess.run(["ip", "netns", "del", node.namespace], check=False)
+            _unlink(node)
 
     def _link(self, node: Node) -> None:
         """Make the namespace, its cable to the bridge, and the rules that let only listed ports through."""
         inside, outside = ["-n", node.namespace], f"{PREFIX}v{node.number}"
+        _unlink(node)
         _ip("netns", "add", node.namespace)
         _ip("link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", node.namespace)
         _ip("link", "set", outside, "master", BRIDGE, "up")
@@ -143,6 +145,8 @@ class Network:
         _ip(*inside, "route", "add", "default", "via", f"{NETWORK}.254")
         ephemeral = f"net.ipv4.ip_local_port_range={EPHEMERAL} 60999"
         _ip("netns", "exec", node.namespace, "sysctl", "-qw", ephemeral)
+        # Clients, outside, have any port they like.
+        _ip(*inside, "rule", "add", "to", f"{NETWORK}.254", "lookup", "main", "priority", "99")
         for number, (first, last) in enumerate(_closed_ports()):
             rule = ["ipproto", "tcp", "dport", f"{first}-{last}", "prohibit", "priority", str(100 + number)]
             _ip(*inside, "rule", "add", "to", f"{NETWORK}.0/24", *rule)
@@ -183,6 +187,12 @@ def _closed_ports() -> Iterator[tuple[int, int]]:
             yield start, first - 1
         start = last + 1
     yield start, EPHEMERAL - 1
+
+
+def _unlink(node: Node) -> None:
+    """Remove a node's cable and namespace, if they are there; a namespace alone may live on until its sockets close."""
+    for what in (["link", "del", f"{PREFIX}v{node.number}"], ["netns", "del", node.namespace]):
+        subprocess.run(["ip", *what], check=False, capture_output=True)
 
 
 def _pids(node: Node) -> list[int]:
