@@ -102,39 +102,3 @@ def test_anothers_cancellation_stays_one() -> None:
             await task
 
     asyncio.run(main())
-
-
-class UvicornClient(Client):
-    """The same behind uvicorn, which notes a lost connection itself, as long as it reads."""
-
-    def __init__(self, leaves_s: float) -> None:
-        super().__init__(leaves_s)
-        self.disconnected = False
-        self.flow = self
-        self.reads = False
-
-    def resume_reading(self) -> None:
-        self.reads = True
-
-    async def receive(self) -> Any:
-        assert not self.asked, "nobody waits for another message"
-        asyncio.get_running_loop().call_later(self.leaves_s, self.leave)
-        return await super().receive()
-
-    def leave(self) -> None:
-        self.disconnected = self.reads
-
-
-def test_a_client_that_uvicorn_lost_is_noticed_without_a_task() -> None:
-    slow, client = Slow(30), UvicornClient(leaves_s=WATCH_AFTER_S * 2)
-    app, took_s = ask(slow, client)
-    assert slow.cancelled
-    assert took_s < 10
-    assert app.servable.statistics.fail_causes == {"cancelled": 1}
-
-
-def test_a_client_that_uvicorn_has_gets_its_answer() -> None:
-    client = UvicornClient(leaves_s=30)
-    ask(Slow(WATCH_AFTER_S * 4), client)
-    assert client.sent[0]["status"] == 200
-    assert client.reads
