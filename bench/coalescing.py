@@ -65,15 +65,16 @@ def main() -> None:
         result = coalescing_in_process.measure(args.seconds)
         _write(args.out / "coalescing_in_process.json", result)
         return
-    results = {}
+    path = args.out / "coalescing.json"
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}  # a model can be measured alone
     for model in args.models:
         # A process each: Serve's client and routers remember the first cluster that they have met.
         with multiprocessing.get_context("spawn").Pool(1) as process:
             results[model] = process.apply(_measured, (model, args))
-        _write(args.out / "coalescing.json", results)
+        _write(path, results)
         coalescing_plot.draw(results, args.out / "coalescing.png")
-    for model, result in results.items():
-        _print_targets(model, result["targets"])
+    for model in args.models:
+        _print_targets(model, results[model]["targets"])
 
 
 def _arguments() -> argparse.Namespace:
