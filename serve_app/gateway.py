@@ -15,7 +15,7 @@ import orjson
 from ray import serve
 
 from deployments.errors import InvalidInput, NotReady
-from serve_app import accepting, lifespan, loopback, openapi
+from serve_app import accepting, lifespan, openapi
 from serve_app.access import App, Tokens, authorization_of
 from serve_app.bodies import ClientGone, read_body
 from serve_app.config import GatewayArgs
@@ -218,7 +218,6 @@ class Gateway(GatewayGrpcMethods):
     def __serve_build_asgi_app__(self) -> App:
         """Return the server-wide routes; Serve calls this after `__init__`."""
         accepting.take_all_waiting()
-        loopback.bind_grpc(chosen_ports=False)
         limit_bytes = int(self.args.max_body_mb * 2**20)
         routes = GatewayRoutes(self.directory, Forwarder.to_front_door(limit_bytes), limit_bytes, self.tokens)
         return with_cors(routes, self.args.cors_origins)

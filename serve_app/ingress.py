@@ -10,7 +10,7 @@ from ray.serve import metrics as instruments
 
 from deployments.events import event
 from deployments.replica import ModelReplica, ReplicaOptions
-from serve_app import accepting, access_log, environment, fast_path, loopback, tracing
+from serve_app import accepting, access_log, environment, fast_path, tracing
 from serve_app.access import App, Tokens, guarded, is_ready_path
 from serve_app.autoscaling import LoadMeter
 from serve_app.cors import with_cors
@@ -60,7 +60,6 @@ class KerasReplica(ModelGrpcMethods, ModelReplica):
         self.servable.trace = tracing.recorder()
         access_log.skip_unwanted(logging.getLogger("ray.serve"))
         accepting.take_all_waiting()
-        loopback.bind_grpc(chosen_ports=False)
         routes = ModelRoutes(self.servable, self.door.limits, self.door.preprocess)
         app = with_cors(guarded(routes, self.tokens, is_ready_path), self.door.cors_origins)
         if self.servable.trace is None:  # otherwise Serve's span is to be open around it

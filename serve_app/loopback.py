@@ -4,7 +4,6 @@ Only where `RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0` asks for it, Ray's own switch f
 (Ray 2.60, ray/_private/services.py: `get_node_ip_address`): Ray's ports are loopback ones then, and `solo serve` has
 every worker process call `bind_grpc`, since Serve has no setting for its Python gRPC servers, which bind `[::]`. It is
 not the default: a driver without the same variable looks for the cluster at the machine's address and cannot join.
-Our deployments keep their servers for pickled calls on 127.0.0.1 everywhere.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's own switch, whatever its name says."""
 HOOK = "serve_app.loopback.bind_grpc"
 """For a Ray job's `worker_process_setup_hook`."""
-BETWEEN_DEPLOYMENTS = "RAY_SERVE_USE_GRPC_BY_DEFAULT"
 
 _ALL = ("[::]:", "0.0.0.0:")
 
@@ -27,15 +25,8 @@ def is_wanted(environ: Mapping[str, str] = os.environ) -> bool:
     return environ.get(SWITCH) == "0"
 
 
-def bind_grpc(chosen_ports: bool = True) -> None:
-    """Make gRPC servers of this process that ask for all addresses listen on 127.0.0.1 alone.
-
-    Without `chosen_ports` only those that ask for any free port: no client can know it but Serve itself, which gives
-    each replica such a server for calls between deployments, pickled ones. Unless Serve was told to use them
-    (`RAY_SERVE_USE_GRPC_BY_DEFAULT`), deployments call each other through Ray.
-    """
-    if not chosen_ports and os.environ.get(BETWEEN_DEPLOYMENTS, "0") != "0":
-        return
+def bind_grpc() -> None:
+    """Make gRPC servers of this process that ask for all addresses listen on 127.0.0.1 alone."""
     from grpc.aio import _server
 
     server: Any = _server.Server
@@ -44,7 +35,7 @@ def bind_grpc(chosen_ports: bool = True) -> None:
         return
 
     def add_insecure_port(self: Any, address: str) -> int:
-        port: int = bind_insecure(self, on_loopback(address) if chosen_ports or address.endswith(":0") else address)
+        port: int = bind_insecure(self, on_loopback(address))
         return port
 
     add_insecure_port.is_local = True  # type: ignore[attr-defined]

@@ -10,7 +10,6 @@ import psutil
 import pytest
 
 from serve_app import loopback
-from serve_app.environment import free_port
 from tests.processes import Server
 
 
@@ -60,13 +59,19 @@ def test_all_interfaces_become_loopback(address: str, expected: str) -> None:
     assert loopback.on_loopback(address) == expected
 
 
-def addresses(asked: str) -> list[str]:
-    """Return where a gRPC server of this process listens that asks for address `asked`."""
+def test_a_grpc_server_that_asks_for_all_interfaces_gets_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     import asyncio
+
+    from grpc.aio import _server
+
+    # The original is put back afterwards.
+    monkeypatch.setattr(_server.Server, "add_insecure_port", _server.Server.add_insecure_port)
+    loopback.bind_grpc()
+    loopback.bind_grpc()
 
     async def start() -> list[str]:
         server = grpc.aio.server()
-        port = server.add_insecure_port(asked)
+        port = server.add_insecure_port("[::]:0")
         await server.start()
         own = [one for one in psutil.net_connections("tcp") if one.pid == os.getpid()]
         await server.stop(0)
@@ -75,35 +80,6 @@ def addresses(asked: str) -> list[str]:
         await asyncio.sleep(0.05)
         return [str(one.laddr[0]) for one in own if one.status == psutil.CONN_LISTEN and one.laddr[1] == port]
 
-    return asyncio.run(start())
-
-
-@pytest.fixture
-def plain_grpc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the original back afterwards."""
-    from grpc.aio import _server
-
-    monkeypatch.setattr(_server.Server, "add_insecure_port", _server.Server.add_insecure_port)
-
-
-@pytest.mark.usefixtures("plain_grpc")
-def test_a_grpc_server_that_asks_for_all_interfaces_gets_loopback() -> None:
-    loopback.bind_grpc()
-    loopback.bind_grpc()
-    found = addresses("[::]:0")
+    found = asyncio.run(start())
     assert found
     assert all(is_loopback(address) for address in found)
-
-
-@pytest.mark.usefixtures("plain_grpc")
-def test_without_chosen_ports_only_a_server_on_any_port_gets_loopback() -> None:
-    loopback.bind_grpc(chosen_ports=False)
-    assert all(is_loopback(address) for address in addresses("[::]:0"))
-    assert not any(is_loopback(address) for address in addresses(f"[::]:{free_port()}"))
-
-
-@pytest.mark.usefixtures("plain_grpc")
-def test_where_deployments_call_each_other_by_grpc_their_servers_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(loopback.BETWEEN_DEPLOYMENTS, "1")
-    loopback.bind_grpc(chosen_ports=False)
-    assert not any(is_loopback(address) for address in addresses("[::]:0"))
