@@ -56,7 +56,8 @@ CHECK_S = 5
 than it can, and its requests then take the fallback proxy: a second Python hop, and the end of all throughput."""
 SILENT_S = 5
 """How long a replica's machine may fail to acknowledge what was sent to it, or TCP's own probes every `PROBES_S` while
-it works on a request; then the connection has failed, and HAProxy sends the request to another replica."""
+it works on a request; then the connection has failed, and HAProxy sends the request to another replica. A process that
+is there but reads nothing of a large body for so long is taken for silent, too: its event loop stands still."""
 PROBES_S = 1
 # %Tr: milliseconds until the server's answer began, https://docs.haproxy.org/2.8/configuration.html#8.4
 FROM_ZERO = "    http-response add-header server-timing from-zero;dur=%Tr if { srv_name -m sub -i fallback }\n"
