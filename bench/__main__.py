@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import contenders, machine, report, side_by_side_plot, stopping, targets
+from bench import contenders, earlier, machine, report, side_by_side_plot, stopping, targets
 from bench.contenders import ROOT
 from bench.roster import Roster
 from bench.rows import ROWS, Row
@@ -72,8 +72,7 @@ def write(out: Path, model: str, result: dict[str, Any]) -> None:
     """Write JSON, Markdown and plot, with earlier results of other rows."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "side_by_side.json"
-    earlier = json.loads(path.read_text())["rows"] if path.exists() else {}
-    found = {**earlier, model: {"machine": machine.describe(), **result}}
+    found = {**earlier.results(path).get("rows", {}), model: {"machine": machine.describe(), **result}}
     found = {name: found[name] for name in ROWS if name in found}
     lines = [line for each in found.values() for line in each["lines"]]
     goals = targets.evaluate(lines)

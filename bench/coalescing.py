@@ -26,7 +26,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import coalescing_in_process, coalescing_plot, http_load, served, stopping
+from bench import coalescing_in_process, coalescing_plot, earlier, http_load, served, stopping
 from bench.http_load import Load
 from serve_app.load import payload
 from serve_app.load.request import Request
@@ -66,7 +66,7 @@ def main() -> None:
         _write(args.out / "coalescing_in_process.json", result)
         return
     path = args.out / "coalescing.json"
-    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}  # a model can be measured alone
+    results = earlier.results(path)
     for model in args.models:
         # A process each: Serve's client and routers remember the first cluster that they have met.
         with multiprocessing.get_context("spawn").Pool(1) as process:

@@ -21,7 +21,7 @@ from typing import Annotated
 import psutil
 import typer
 
-from bench import http_load, machine, requests, stopping
+from bench import earlier, http_load, machine, requests, stopping
 from bench.contenders import BY_NAME, OURS, ROOT
 from bench.roster import Entrant, Roster
 from bench.rows import SERVE_NOOP
@@ -62,8 +62,7 @@ def main(
     stages = {stage: statistics.median(values) for stage, values in receipts.items()}
     told = {"machine": machine.describe(), "model": model, "form": form, "p50_ms": medians, "server_timing_ms": stages}
     path = out / "layers.json"
-    earlier = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps({**earlier, f"{model}, {form}": told}, indent=1) + "\n")
+    path.write_text(json.dumps({**earlier.results(path), f"{model}, {form}": told}, indent=1) + "\n")
     for name, value in (*medians.items(), *stages.items()):
         print(f"{name:50} {value * 1e3:9.1f} µs")
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import machine
+from bench import earlier, machine
 from bench.single_predict_plot import plot
 from deployments import plan_cache
 
@@ -54,8 +54,8 @@ def main() -> None:
 def write(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """Write what there is so far, beside other models' results of earlier runs: ratios are within one model's turns."""
     path, measured = options.out / "single_predict.json", {result["model"] for result in results}
-    earlier = json.loads(path.read_text())["models"] if path.exists() else []
-    results = [*results, *(result for result in earlier if result["model"] not in measured)]
+    others = [result for result in earlier.results(path).get("models", []) if result["model"] not in measured]
+    results = [*results, *others]
     report = {"machine": machine.describe(), "budget_s": options.budget, "models": results}
     report["targets"] = [line for result in results for line in targets(result)]
     options.out.mkdir(parents=True, exist_ok=True)

@@ -20,10 +20,10 @@ from typing import Any
 import uvicorn
 
 
-def take_all_waiting() -> None:
-    """Have every uvicorn server that starts in this process from now on take all connections that wait, at once.
+def tend_connections() -> None:
+    """Have every uvicorn server that starts in this process from now on take and let go its connections so.
 
-    Where the event loop is not uvloop's (asyncio takes all by itself), and for TLS, only resets are handled.
+    Where the event loop is not uvloop's (asyncio takes all by itself), and for TLS, it only lets go.
     """
     plain = uvicorn.Server.startup
     if hasattr(plain, "__wrapped__"):

@@ -217,7 +217,7 @@ class Gateway(GatewayGrpcMethods):
 
     def __serve_build_asgi_app__(self) -> App:
         """Return the server-wide routes; Serve calls this after `__init__`."""
-        accepting.take_all_waiting()
+        accepting.tend_connections()
         limit_bytes = int(self.args.max_body_mb * 2**20)
         routes = GatewayRoutes(self.directory, Forwarder.to_front_door(limit_bytes), limit_bytes, self.tokens)
         return with_cors(routes, self.args.cors_origins)

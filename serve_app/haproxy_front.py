@@ -59,6 +59,7 @@ SILENT_S = 5
 it works on a request; then the connection has failed, and HAProxy sends the request to another replica. A process that
 is there but reads nothing of a large body for so long is taken for silent, too: its event loop stands still."""
 PROBES_S = 1
+TCP_HAS_LIMITS = sys.platform == "linux"
 # %Tr: milliseconds until the server's answer began, https://docs.haproxy.org/2.8/configuration.html#8.4
 FROM_ZERO = "    http-response add-header server-timing from-zero;dur=%Tr if { srv_name -m sub -i fallback }\n"
 """Where no replica ran, Serve's fallback proxy held the request until one did: says how long."""
@@ -116,8 +117,7 @@ def tighten(config: str, unavailable: Path) -> str:
     config = re.sub(r"(?m)^(    stats socket .*) mode 666 ", r"\1 mode 600 ", config)
     # uvicorn puts its name on every answer, and Serve has no setting for that.
     config = _HTTP_PLACE.sub(r"\g<0>    http-response del-header server\n", config)
-    if "timeout http-request" not in config:
-        config = config.replace("\ndefaults\n", f"\ndefaults\n    timeout http-request {HEADERS_S}s\n", 1)
+    config = _by_default(config, "timeout http-request", f"    timeout http-request {HEADERS_S}s\n")
     if re.search(r"(?m)^frontend http_frontend\n    bind (127\.\S+|::1|localhost):\d+$", config):
         config = re.sub(r"(?m)^(\s+bind )\*?:(\d+)$", r"\g<1>127.0.0.1:\2", config)
     if "    log 127.0.0.1:514 local0 info\n" in config and "format rfc5424" not in config:
@@ -127,11 +127,11 @@ def tighten(config: str, unavailable: Path) -> str:
 
 def shed(config: str) -> str:
     """Return the configuration with bounds on what a replica has to do at once, so that overload stays outside."""
-    if "timeout check" not in config:
-        config = config.replace("\ndefaults\n", f"\ndefaults\n    timeout check {CHECK_S}s\n", 1)
-    if sys.platform == "linux" and "srvtcpka" not in config:
-        probes = f"    srvtcpka-idle {PROBES_S}s\n    srvtcpka-intvl {PROBES_S}s\n    srvtcpka-cnt {SILENT_S - 1}\n"
-        config = config.replace("\ndefaults\n", f"\ndefaults\n    option srvtcpka\n{probes}", 1)
+    config = _by_default(config, "timeout check", f"    timeout check {CHECK_S}s\n")
+    if TCP_HAS_LIMITS:
+        probes = f"    srvtcpka-idle {PROBES_S}s\n    srvtcpka-intvl {PROBES_S}s\n"
+        probes += f"    srvtcpka-cnt {SILENT_S // PROBES_S - 1}\n"
+        config = _by_default(config, "srvtcpka", f"    option srvtcpka\n{probes}")
     return _HTTP_BACKEND.sub(_bounded, config)
 
 
@@ -141,10 +141,15 @@ def keep_text(config: str) -> str:
     return config if place is None else _insert(config, place.end(), TEXT_RULES)
 
 
+def _by_default(config: str, setting: str, lines: str) -> str:
+    """Return the configuration with `lines` in its defaults, unless Serve makes that setting itself."""
+    return config if setting in config else config.replace("\ndefaults\n", f"\ndefaults\n{lines}", 1)
+
+
 def _bounded(backend: re.Match[str]) -> str:
     refuse = f'    http-request return status 503 content-type application/json hdr retry-after 1 string "{OVERLOADED}"'
     head, _, rest = backend[0].partition("\n")
-    silence = f" tcp-ut {SILENT_S}s" if sys.platform == "linux" else ""
+    silence = f" tcp-ut {SILENT_S}s" if TCP_HAS_LIMITS else ""
     rest = _REPLICA.sub(rf"\g<0> maxconn {IN_FLIGHT}{silence}", rest)
     return f"{head}\n{refuse} if {{ queue ge {QUEUED} }}\n{rest}"
 

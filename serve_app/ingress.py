@@ -59,7 +59,7 @@ class KerasReplica(ModelGrpcMethods, ModelReplica):
         """Return the routes of this model; Serve calls this after `__init__`."""
         self.servable.trace = tracing.recorder()
         access_log.skip_unwanted(logging.getLogger("ray.serve"))
-        accepting.take_all_waiting()
+        accepting.tend_connections()
         routes = ModelRoutes(self.servable, self.door.limits, self.door.preprocess)
         app = with_cors(guarded(routes, self.tokens, is_ready_path), self.door.cors_origins)
         if self.servable.trace is None:  # otherwise Serve's span is to be open around it

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
 import struct
 import time
 import weakref
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -31,16 +33,31 @@ class Blocking:
         if not self.connections:
             time.sleep(0.5)  # noqa: ASYNC251 - the burst comes meanwhile
         self.connections.append(len(self.server.server_state.connections))
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
+        await answer(send)
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any, sock: socket.socket, **settings: Any) -> AsyncIterator[Any]:
+    """Serve `app` on `sock` by a uvicorn with `settings` until the block ends."""
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, loop="none", **settings))
+    running = asyncio.ensure_future(server._serve([sock]))
+    while not server.started:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    try:
+        yield server
+    finally:
+        server.should_exit = True
+        await running
+
+
+async def answer(send: Any) -> None:
+    """Send an empty 200."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def burst(app: Blocking, sock: socket.socket) -> list[bytes]:
     """Serve `app` on `sock`, send one request, and `BURST` more while it is answered; return all answers."""
-    app.server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, loop="none"))
-    running = asyncio.ensure_future(app.server._serve([sock]))
-    while not app.server.started:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
 
     def clients() -> list[bytes]:
         first = socket.create_connection(sock.getsockname())
@@ -51,11 +68,8 @@ async def burst(app: Blocking, sock: socket.socket) -> list[bytes]:
             other.sendall(REQUEST)
         return [other.recv(1000) for other in [first, *others]]
 
-    try:
+    async with serving(app, sock) as app.server:
         return await asyncio.to_thread(clients)
-    finally:
-        app.server.should_exit = True
-        await running
 
 
 @pytest.fixture
@@ -71,8 +85,8 @@ def test_a_burst_of_connections_is_taken_at_once(
 ) -> None:
     monkeypatch.setattr(uvicorn.Server, "startup", uvicorn.Server.startup)
     if takes_all:
-        accepting.take_all_waiting()
-        accepting.take_all_waiting()  # a second model in the same process changes nothing
+        accepting.tend_connections()
+        accepting.tend_connections()  # a second model in the same process changes nothing
     app = Blocking()
     address = listening.getsockname()
     answers = uvloop.run(burst(app, listening))
@@ -86,32 +100,24 @@ async def resets(sock: socket.socket, count: int) -> int:
     """Answer one request on each of `count` connections that are then reset; return how many are kept."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
+        await answer(send)
 
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, loop="none", timeout_keep_alive=60))
-    running = asyncio.ensure_future(server._serve([sock]))
-    while not server.started:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
     kept: weakref.WeakSet[Any] = weakref.WeakSet()
 
-    def client() -> None:
+    def client(server: Any) -> None:
         with socket.create_connection(sock.getsockname()) as connection:
             connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert connection.recv(1000).startswith(b"HTTP/1.1 200")
             kept.update(server.server_state.connections)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    try:
+    async with serving(app, sock, timeout_keep_alive=60) as server:
         for _ in range(count):
-            await asyncio.to_thread(client)
+            await asyncio.to_thread(client, server)
         await asyncio.sleep(0.2)
         assert not server.server_state.connections
         gc.collect()
         return len(kept)
-    finally:
-        server.should_exit = True
-        await running
 
 
 @pytest.mark.parametrize("lets_go", [True, False])
@@ -120,5 +126,5 @@ def test_a_connection_that_was_reset_is_not_kept(
 ) -> None:
     monkeypatch.setattr(uvicorn.Server, "startup", uvicorn.Server.startup)
     if lets_go:
-        accepting.take_all_waiting()
+        accepting.tend_connections()
     assert uvloop.run(resets(listening, 3)) == (0 if lets_go else 3)

@@ -113,8 +113,8 @@ class Network:
             host, _, port = line.split()[3].rpartition(":")
             is_listed = int(port) in KEPT_CLOSED or any(first <= int(port) <= last for first, last in allowed)
             # Serve has no setting for the port at which a replica takes calls from handles.
-            is_listed = is_listed or ("ray::ServeRepli" in line and int(port) >= EPHEMERAL)
-            if not is_listed and "127.0.0.1" not in host:
+            is_for_handles = "ray::ServeRepli" in line and int(port) >= EPHEMERAL
+            if not is_listed and not is_for_handles and "127.0.0.1" not in host:
                 strays.append(f"{host}:{port} {line.split()[-1]}")
         return strays
 
