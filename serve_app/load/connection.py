@@ -28,12 +28,18 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     try:
         return loop.run_until_complete(main)
     finally:
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(_end_tasks())
         loop.close()
         if collects:
             gc.enable()
+
+
+async def _end_tasks() -> None:
+    """Cancel every other task and wait for its end: some are still connecting, or connecting again."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Connection(asyncio.Protocol):

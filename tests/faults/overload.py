@@ -45,6 +45,7 @@ def run(case: str, seconds: float = SECONDS) -> dict[str, Any]:
         capacity_per_s = answers_per_s(closed_loop(Load(target, CLIENTS, 0), PROBE_S))
         ours, rss_mb = overload(hurt, target.request, FACTOR * capacity_per_s, seconds)
         after = closed_loop(Load(target, CLIENTS, 0), PROBE_S)
+        ours.send("sum up")
         offered: dict[str, Any] = ours.recv()
     return {
         "capacity_per_s": round(capacity_per_s),
@@ -69,7 +70,10 @@ def overload(hurt: Stand, request: bytes, rate_per_s: float, seconds: float) -> 
 
 
 def offer(pipe: Connection, port: int, request: bytes, rate_per_s: float, seconds: float) -> None:
-    """Offer the load, in a process of its own; say when all of it was sent, and what came of it."""
+    """Offer the load, in a process of its own; say when all of it was sent, and, when asked, what came of it.
+
+    To sum a million samples up takes a core for seconds: not while the recovery is measured.
+    """
     import asyncio
 
     import uvloop
@@ -85,6 +89,7 @@ def offer(pipe: Connection, port: int, request: bytes, rate_per_s: float, second
         await running
 
     uvloop.run(run())
+    pipe.recv()
     pipe.send(summarise(load.seen, seconds, LATE_S))
 
 
