@@ -19,11 +19,15 @@ from typing import Any
 
 import uvicorn
 
+from serve_app.exchange import predicting
+from serve_app.fast_path import FastPath
+
 
 def tend_connections() -> None:
     """Have every uvicorn server that starts in this process from now on take and let go its connections so.
 
-    Where the event loop is not uvloop's (asyncio takes all by itself), and for TLS, it only lets go.
+    Where the event loop is not uvloop's (asyncio takes all by itself), and for TLS, it only lets go. Where its app is
+    a `FastPath`, predictions are answered from the parser's calls (see `exchange`).
     """
     plain = uvicorn.Server.startup
     if hasattr(plain, "__wrapped__"):
@@ -31,7 +35,11 @@ def tend_connections() -> None:
 
     @functools.wraps(plain)
     async def startup(self: Any, sockets: list[socket.socket] | None = None) -> None:
-        self.config.http_protocol_class = _letting_go(self.config.http_protocol_class)
+        protocol = _letting_go(self.config.http_protocol_class)
+        door = self.config.loaded_app
+        while door is not None and not isinstance(door, FastPath):
+            door = getattr(door, "app", None)  # what uvicorn has put around it
+        self.config.http_protocol_class = protocol if door is None else predicting(protocol, door)
         await plain(self, sockets=sockets)
         loop = asyncio.get_running_loop()
         if type(loop).__module__.startswith("uvloop") and not self.config.ssl:

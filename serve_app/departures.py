@@ -32,13 +32,14 @@ class WhileWaiting:
         self._gone = False
 
     def __enter__(self) -> None:
-        """Set the timer."""
+        """Set the timer; not without a task, for then the connection itself cancels the request (`exchange`)."""
         self._task = asyncio.current_task()
-        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._listen)
+        self._timer = self._task and asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._listen)
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         """Stop watching; turn our own cancellation into `ClientGone`."""
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._listening is not None:
             self._listening.cancel()
         if self._gone and kind is asyncio.CancelledError:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import time
 from collections.abc import Collection
 from typing import Any
@@ -30,7 +31,12 @@ from serve_app.responses import Message, Receive, Scope, Send
 serve_log = logging.getLogger("ray.serve")
 REQUEST_ID = b"x-request-id"
 TIMEOUT = b"x-request-timeout-seconds"
-_USED = ("_can_accept_request", "_track_queued_request", "_start_request", "_metrics_manager", "_http_options")
+CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+"""What no header of an answer may hold, the request's id neither."""
+_USED = (
+    *("_can_accept_request", "_track_queued_request", "_start_request", "_semaphore"),
+    *("_metrics_manager", "_http_options"),
+)
 _offered: list[tuple[App, Collection[str]]] = []
 
 
@@ -93,15 +99,29 @@ class FastPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        replica = self._replica
-        if (
-            scope.get("method") != "POST"
-            or scope["path"] not in self._paths
-            or self._log.handlers != self._handlers  # an access log was turned on
-            or not replica._can_accept_request(self._metadata)
-        ):
+        if scope.get("method") == "POST" and self._is_open(scope["path"]):
+            await self.answer(scope, receive, send)
+        else:
             await self._serves(scope, receive, send)
-            return
+
+    def takes(self, scope: Scope) -> bool:
+        """Return whether `answer` can answer a POST request without a task: one with a time limit needs it."""
+        if self._timeout_s is not None or not self._is_open(scope["path"]):
+            return False
+        for name, value in scope["headers"]:
+            if name == TIMEOUT or (name == REQUEST_ID and CONTROL.search(value)):
+                return False
+        return True
+
+    def _is_open(self, path: str) -> bool:
+        return (
+            path in self._paths
+            and self._log.handlers == self._handlers  # no access log was turned on
+            and self._replica._can_accept_request(self._metadata)
+        )
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one prediction."""
         request_id, timeout_s = self._read(scope["headers"])
         status = ""
         started_s = time.perf_counter()
@@ -116,18 +136,33 @@ class FastPath:
 
         failed: str | None = None
         try:
-            with replica._track_queued_request() as release_queue_slot:
-                async with replica._start_request(self._metadata):
-                    release_queue_slot()
-                    if timeout_s is None:
-                        await self._own(scope, receive, send_on)
-                    else:
-                        await self._within(timeout_s, scope, receive, send_on)
+            if timeout_s is None:
+                await self._run(scope, receive, send_on)
+            else:
+                await self._within(timeout_s, scope, receive, send_on)
         except BaseException as error:
             failed = type(error).__name__  # the error itself would hold this frame, and this frame the error
             raise
         finally:
             self._record(status, (time.perf_counter() - started_s) * 1e3, failed)
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call our own app as one of the replica's running requests, queued until there may be one more."""
+        replica, metadata = self._replica, self._metadata
+        if replica._semaphore.locked():
+            with replica._track_queued_request() as release_queue_slot:
+                async with replica._start_request(metadata):
+                    release_queue_slot()
+                    await self._own(scope, receive, send)
+            return
+        # The same without its context managers: nothing waits.
+        await replica._semaphore.acquire()
+        self._metrics.inc_num_ongoing_requests(metadata)
+        try:
+            await self._own(scope, receive, send)
+        finally:
+            self._metrics.dec_num_ongoing_requests(metadata)
+            replica._semaphore.release()
 
     def _read(self, headers: list[tuple[bytes, bytes]]) -> tuple[bytes, float | None]:
         """Return the request's id, which it gets here if it has none, and its time limit in seconds."""
@@ -145,7 +180,7 @@ class FastPath:
     async def _within(self, timeout_s: float, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with asyncio.timeout(timeout_s):  # type: ignore[attr-defined, unused-ignore]
-                await self._own(scope, receive, send)
+                await self._run(scope, receive, send)
         except TimeoutError:
             error = DeadlineExceeded(f"no answer within the request's {timeout_s:g} s")
             await error_response(error).send(send)

@@ -16,7 +16,8 @@ import pytest
 import uvicorn
 import uvloop
 
-from serve_app import accepting
+from serve_app import accepting, fast_path
+from tests.test_fast_path import FakeReplica
 
 BURST = 40
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -128,3 +129,35 @@ def test_a_connection_that_was_reset_is_not_kept(
     if lets_go:
         accepting.tend_connections()
     assert uvloop.run(resets(listening, 3)) == (0 if lets_go else 3)
+
+
+@pytest.mark.parametrize("offered", [True, False])
+def test_predictions_go_from_the_parser_to_the_door(
+    offered: bool, listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Serve's app is in uvicorn's own middleware; the fast path is found in it, where a model offered one."""
+    monkeypatch.setattr(uvicorn.Server, "startup", uvicorn.Server.startup)
+    accepting.tend_connections()
+    tasks: list[Any] = []
+
+    async def own(scope: Any, receive: Any, send: Any) -> None:
+        tasks.append(asyncio.current_task())
+        await answer(send)
+
+    async def serves(scope: Any, receive: Any, send: Any) -> None:
+        await own(scope, receive, send)
+
+    app: Any = fast_path.FastPath(serves, own, {"/infer"}, FakeReplica(), fast_path.serve_log.handlers)
+
+    async def run() -> bytes:
+        async with serving(app if offered else serves, listening):
+            return await asyncio.to_thread(post, listening.getsockname())
+
+    assert uvloop.run(run()).startswith(b"HTTP/1.1 200")
+    assert (tasks == [None]) == offered
+
+
+def post(address: Any) -> bytes:
+    with socket.create_connection(address) as client:
+        client.sendall(b"POST /infer HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
+        return client.recv(1000)

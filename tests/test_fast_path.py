@@ -17,6 +17,7 @@ import pytest
 from ray.serve._private import http_util
 from ray.serve._private.logging_utils import log_access_log_filter
 from ray.serve._private.replica import Replica, ReplicaMetricsManager
+from ray.serve._private.utils import Semaphore
 
 from serve_app import environment, fast_path
 from tests.processes import Server
@@ -29,6 +30,15 @@ class Metrics:
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
         self.answers: list[dict[str, Any]] = []
+        self.running = self.ran = 0
+
+    def inc_num_ongoing_requests(self, metadata: Any) -> None:
+        assert metadata.is_direct_ingress
+        self.running += 1
+        self.ran += 1
+
+    def dec_num_ongoing_requests(self, _metadata: Any) -> None:
+        self.running -= 1
 
     def record_request_metrics(self, **told: Any) -> None:
         self.requests.append(told)
@@ -46,7 +56,9 @@ class FakeReplica:
         self._route_prefix = "/v2/models/m"
         self._deployment_id = SimpleNamespace(app_name="app", name="KerasReplica")
         self.has_room = True
-        self.queued = self.running = self.ran = 0
+        self.most = 10
+        self._semaphore = Semaphore(lambda: self.most)
+        self.queued = self.most_queued = 0
         self.served: list[str] = []
 
     def _can_accept_request(self, metadata: Any) -> bool:
@@ -56,6 +68,7 @@ class FakeReplica:
     @contextlib.contextmanager
     def _track_queued_request(self) -> Iterator[Any]:
         self.queued += 1
+        self.most_queued = max(self.queued, self.most_queued)
 
         def release() -> None:
             self.queued -= 1
@@ -63,13 +76,20 @@ class FakeReplica:
         yield release
 
     @contextlib.asynccontextmanager
-    async def _start_request(self, _metadata: Any) -> AsyncIterator[None]:
-        self.running += 1
-        self.ran += 1
+    async def _start_request(self, metadata: Any) -> AsyncIterator[None]:
+        await self._semaphore.acquire()
+        self._metrics_manager.inc_num_ongoing_requests(metadata)
         try:
             yield
         finally:
-            self.running -= 1
+            self._metrics_manager.dec_num_ongoing_requests(metadata)
+            self._semaphore.release()
+
+    @property
+    def books(self) -> tuple[int, int, int, int]:
+        """How many requests ran, run, have a slot, and wait for one."""
+        metrics = self._metrics_manager
+        return metrics.ran, metrics.running, self._semaphore._value, self.queued
 
     async def asgi(self, scope: Any, _receive: Any, _send: Any) -> None:
         self.served.append(scope["path"])
@@ -143,7 +163,7 @@ def test_a_prediction_is_answered_and_booked(replica: FakeReplica) -> None:
     ids = [value for name, value in start["headers"] if name == b"x-request-id"]
     assert ids == [body["body"]], "one id, the one that the model's app saw"
     assert re.fullmatch(UUID, body["body"])
-    assert (replica.ran, replica.running, replica.queued) == (1, 0, 0)
+    assert replica.books == (1, 0, 0, 0)
     (request,), (answer,) = replica._metrics_manager.requests, replica._metrics_manager.answers
     assert request["route"] == "/v2/models/m"
     assert (request["is_error"], request["exception_type"]) == (False, None)
@@ -161,7 +181,7 @@ def test_the_clients_id_comes_back(replica: FakeReplica) -> None:
 @pytest.mark.parametrize(("method", "path"), [("GET", PATH), ("POST", "/v2/models/m"), ("GET", "/-/healthz")])
 def test_all_else_is_serves(replica: FakeReplica, method: str, path: str) -> None:
     ask(chain(replica), path, method)
-    assert (replica.served, replica.ran) == ([path], 0)
+    assert (replica.served, replica.books) == ([path], (0, 0, 0, 0))
 
 
 @pytest.mark.usefixtures("log", "model")
@@ -169,6 +189,56 @@ def test_beyond_the_limit_serve_refuses(replica: FakeReplica) -> None:
     replica.has_room = False
     ask(chain(replica))
     assert replica.served == [PATH]
+
+
+@pytest.mark.usefixtures("log", "model")
+def test_who_finds_no_slot_queues_for_one(replica: FakeReplica) -> None:
+    replica.most = 1
+    app = chain(replica)
+
+    async def both() -> None:
+        scope = {"type": "http", "method": "POST", "path": PATH, "headers": []}
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await replica._semaphore.acquire()
+        waiting = asyncio.ensure_future(app(scope, None, send))
+        await asyncio.sleep(0.01)
+        assert (sent, replica.books) == ([], (0, 0, 1, 1))
+        replica._semaphore.release()
+        await waiting
+        assert len(sent) == 2
+
+    asyncio.run(both())
+    assert replica.books == (1, 0, 0, 0)
+    assert replica.most_queued == 1
+
+
+@pytest.mark.usefixtures("log", "model")
+@pytest.mark.parametrize(
+    ("headers", "takes"),
+    [
+        ([], True),
+        ([(b"x-request-id", b"mine")], True),
+        ([(b"x-request-id", b"a\x01b")], False),
+        ([(b"x-request-timeout-seconds", b"5")], False),
+    ],
+)
+def test_what_it_takes_without_a_task(replica: FakeReplica, headers: Any, takes: bool) -> None:
+    door = chain(replica)
+    scope = {"type": "http", "method": "POST", "path": PATH, "headers": headers}
+    assert door.takes(scope) == takes
+    assert not door.takes({**scope, "path": "/v2/models/m"})
+    replica.has_room = False
+    assert not door.takes(scope)
+
+
+@pytest.mark.usefixtures("log", "model")
+def test_the_configs_time_limit_needs_a_task(replica: FakeReplica) -> None:
+    replica._http_options.request_timeout_s = 5.0
+    assert not chain(replica).takes({"type": "http", "method": "POST", "path": PATH, "headers": []})
 
 
 @pytest.mark.usefixtures("model")
@@ -212,7 +282,7 @@ def test_a_time_limit_answers_in_the_protocols_form(replica: FakeReplica, model:
     start, body = ask(chain(replica), headers=[(b"x-request-timeout-seconds", b"0.05")])
     assert start["status"] == 408
     assert json.loads(body["body"]) == {"error": "no answer within the request's 0.05 s"}
-    assert (replica.running, replica.queued) == (0, 0)
+    assert replica.books == (1, 0, 0, 0)
     assert replica._metrics_manager.answers[0]["is_error"]
 
 
@@ -236,7 +306,7 @@ def test_a_failure_is_booked_and_raised_on(replica: FakeReplica, model: Model) -
     model.does = fail
     with pytest.raises(ZeroDivisionError):
         ask(chain(replica))
-    assert (replica.running, replica.queued) == (0, 0)
+    assert replica.books == (1, 0, 0, 0)
     (request,) = replica._metrics_manager.requests
     assert (request["is_error"], request["exception_type"]) == (True, "ZeroDivisionError")
     assert replica._metrics_manager.answers == []
@@ -279,8 +349,9 @@ def test_a_head_without_a_body_is_written_before_the_end() -> None:
 
 def test_serve_has_what_is_used_of_it() -> None:
     assert all(hasattr(Replica, name) for name in fast_path._USED[:3])
-    assert hasattr(ReplicaMetricsManager, "record_request_metrics")
-    assert hasattr(ReplicaMetricsManager, "record_ingress_request_metrics")
+    used = ("record_request_metrics", "record_ingress_request_metrics")
+    counts = ("inc_num_ongoing_requests", "dec_num_ongoing_requests")
+    assert all(hasattr(ReplicaMetricsManager, name) for name in (*used, *counts))
 
 
 @pytest.mark.serve

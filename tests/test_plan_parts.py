@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import threading
 import time
 from typing import Any
 
@@ -10,6 +14,7 @@ import pytest
 
 from deployments.candidates import Runner
 from deployments.loading import from_keras
+from deployments.planning import timing
 from deployments.planning.buckets import Bucket, open_shapes
 from deployments.planning.samples import samples, tiled
 from deployments.planning.selection import choose
@@ -196,6 +201,42 @@ class TestTiming:
         time_trials([fast, slow], (), time.monotonic() + 60.0)
         assert len(slow.times_s) == 1
         assert FEWEST_TURNS <= len(fast.times_s) <= ENOUGH_CALLS + 50
+
+    @pytest.mark.parametrize("every", [1, 3])
+    def test_what_other_processes_took_is_not_the_candidates(self, every: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A third of the calls lose the core for 5 ms; where all do, that is what a call takes here."""
+        calls = preemptions = 0
+
+        def run(arrays: Arrays) -> Arrays:
+            nonlocal calls, preemptions
+            calls += 1
+            if calls % every == 0:
+                preemptions += 1
+                time.sleep(0.005)
+            return arrays
+
+        monkeypatch.setattr(timing, "_preemptions", lambda: preemptions)
+        hit = Trial(Stub("hit"), ONE, Runner(run, is_open=True))
+        time_trials([hit], (), time.monotonic() + 0.3)
+        assert max(hit.times_s) >= 0.005
+        assert (hit.p99_s < 0.005) == (every == 3)
+        assert (hit.blocking_s < 0.001) == (every == 3)
+
+    def test_the_system_says_when_it_took_the_core(self) -> None:
+        """Two that are always busy on one core take turns."""
+        core = min(os.sched_getaffinity(0))
+        hog = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        own = os.sched_getaffinity(0)
+        try:
+            os.sched_setaffinity(hog.pid, {core})
+            os.sched_setaffinity(threading.get_native_id(), {core})
+            before, ends_s = timing._preemptions(), time.monotonic() + 10
+            while timing._preemptions() == before:
+                assert time.monotonic() < ends_s
+        finally:
+            os.sched_setaffinity(threading.get_native_id(), own)
+            hog.kill()
+            hog.wait()
 
     def test_failed_trials_are_left_alone(self) -> None:
         failed = Trial(Stub("failed"), ONE, None, "failed: Error")

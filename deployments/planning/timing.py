@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from deployments.planning.trials import Trial
 from deployments.tensors import Arrays
@@ -24,6 +25,8 @@ HOPELESS = 3.0
 """When even a candidate's fastest call is this many times slower than the best's median, its timing ends."""
 UTTERLY_HOPELESS = 10.0
 """And when it is that many times slower, after its first turn: XLA's MobileNetV2 takes half a second a call."""
+_THREAD: int | None = getattr(resource, "RUSAGE_THREAD", None)
+"""Linux alone counts by thread."""
 
 
 def time_trials(trials: Sequence[Trial], arrays: Arrays, deadline_s: float) -> None:
@@ -59,20 +62,35 @@ def _take_turn(trial: Trial, arrays: Arrays) -> None:
 
     It is counted only of those that take too long to be called twice.
     """
-    assert trial.runner is not None
-    run = trial.runner.run
-    turn_s = first_s = _timed(run, arrays)
-    if first_s > SETTLED_S:
-        trial.times_s.append(first_s)
+    turn_s, was_undisturbed = _timed(trial, arrays)
+    if turn_s > SETTLED_S:
+        _note(trial, turn_s, was_undisturbed)
         return
     for _ in range(LONGEST_BURST):
-        trial.times_s.append(_timed(run, arrays))
-        turn_s += trial.times_s[-1]
+        call_s, was_undisturbed = _timed(trial, arrays)
+        _note(trial, call_s, was_undisturbed)
+        turn_s += call_s
         if turn_s > BURST_S:
             return
 
 
-def _timed(run: Callable[[Arrays], Arrays], arrays: Arrays) -> float:
+def _note(trial: Trial, call_s: float, was_undisturbed: bool) -> None:
+    trial.times_s.append(call_s)
+    if was_undisturbed:
+        trial.undisturbed_s.append(call_s)
+
+
+def _timed(trial: Trial, arrays: Arrays) -> tuple[float, bool]:
+    """Return how long a call took, and whether its thread kept its core all the time."""
+    assert trial.runner is not None
+    run = trial.runner.run
+    before = _preemptions()
     start_ns = time.perf_counter_ns()
     run(arrays)
-    return (time.perf_counter_ns() - start_ns) * 1e-9
+    call_s = (time.perf_counter_ns() - start_ns) * 1e-9
+    return call_s, _preemptions() == before
+
+
+def _preemptions() -> int:
+    """Return how often the system has taken the core from this thread; 0 where it does not say."""
+    return resource.getrusage(_THREAD).ru_nivcsw if _THREAD is not None else 0

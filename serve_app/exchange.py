@@ -1,0 +1,259 @@
+"""A prediction goes from uvicorn's parser to the model's routes in one call, without a task of its own.
+
+uvicorn (0.54) answers each request in a task, which begins a pass of the event loop later, and hands it body and
+answer as messages through an event. That pays where an answer comes in parts, or takes its time. A prediction is one
+body in and one out, and most are answered before the parser's call returns; one that waits for the device is carried
+on by what it waits for. Parsing, pipelining, closing, and every other request stay uvicorn's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from serve_app.errors import error_response
+from serve_app.responses import Message, Receive, Scope, Send
+
+EARLY_BYTES = 16384
+"""A longer body is asked for by the app, after it has looked whether there is room; a shorter one is here already."""
+JOINED_BYTES = 65536
+"""An answer up to this length is copied behind its head: cheaper than a second piece for the system call."""
+_LONGEST = 19
+"""Digits of a length: more than any body has."""
+_STATUS_LINES = {int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_USED = (
+    "on_headers_complete",
+    "on_body",
+    "on_message_complete",
+    "on_response_complete",
+    "_unset_keepalive_if_required",
+)
+
+
+class Door(Protocol):
+    """What answers predictions; `serve_app.fast_path.FastPath` is the real one."""
+
+    def answer(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        """Answer a request that `takes` was true of, as an ASGI app does; without a task to ask for."""
+        ...
+
+    def takes(self, scope: Scope) -> bool:
+        """Return whether a POST request is for `answer` now, by its path and headers."""
+        ...
+
+
+class Exchange:
+    """One prediction and its answer, in the place of uvicorn's `RequestResponseCycle`, whose public names it has."""
+
+    __slots__ = (
+        *("_body", "_coroutine", "_door", "_headers", "_protocol", "_status", "_waits"),
+        *("body_bytes", "disconnected", "is_read", "keep_alive", "response_complete"),
+    )
+
+    def __init__(self, protocol: Any, door: Door, keep_alive: bool, body_bytes: int) -> None:
+        self._protocol = protocol
+        self._door = door
+        self._body: list[bytes] = []
+        self._coroutine: Coroutine[Any, Any, None] | None = None
+        self._waits: asyncio.Future[Any] | None = None
+        self._status = 0
+        self._headers: Any = ()
+        self.is_read = False
+        """Whether the body is whole."""
+        self.keep_alive = keep_alive
+        self.body_bytes = body_bytes
+        """What the head says of it."""
+        self.disconnected = False
+        self.response_complete = False
+
+    def feed(self, piece: bytes) -> None:
+        """Take a piece of the body."""
+        if not self.response_complete:
+            self._body.append(piece)
+
+    def end_body(self) -> None:
+        """Begin, or carry on who waits for the body: it is whole."""
+        self.is_read = True
+        if self._coroutine is not None:
+            self._resume_reader()
+        elif not self.response_complete:
+            self.begin()
+
+    def begin(self) -> None:
+        """Run the app as far as it gets."""
+        self._coroutine = self._door.answer(self._protocol.scope, self.receive, self.send)
+        self._step(None)
+
+    def leave(self) -> None:
+        """Cancel whatever the app waits for: the client is gone."""
+        self.disconnected = True
+        if self._waits is not None:
+            self._waits.cancel()
+
+    async def receive(self) -> Message:
+        """Return the whole body as ASGI's one message."""
+        if not self.is_read and not self.disconnected:
+            self._waits = asyncio.get_running_loop().create_future()
+            await self._waits
+        if self.disconnected:
+            return {"type": "http.disconnect"}
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(self, message: Message) -> None:
+        """Keep the head of the answer; write it with the body."""
+        if message["type"] == "http.response.start":
+            self._status, self._headers = message["status"], message["headers"]
+            return
+        flow = self._protocol.flow
+        while flow.write_paused and not self.disconnected:
+            await flow.drain()
+        if not self.disconnected:
+            self._write(message["body"])
+
+    def _step(self, _: object) -> None:
+        """Carry the app on to where it waits next, as a task would."""
+        coroutine = self._coroutine
+        if coroutine is None:
+            return
+        try:
+            waits = coroutine.send(None)
+        except StopIteration:
+            self._end(None)
+        except (KeyboardInterrupt, SystemExit):
+            self._end(None)
+            raise
+        except BaseException as error:
+            self._end(error)
+        else:
+            self._wait_for(waits)
+
+    def _wait_for(self, waits: asyncio.Future[Any] | None) -> None:
+        if waits is None:  # `asyncio.sleep(0)`
+            self._protocol.loop.call_soon(self._step, None)
+            return
+        waits._asyncio_future_blocking = False
+        self._waits = waits
+        waits.add_done_callback(self._step)
+        if self.disconnected:
+            waits.cancel()
+
+    def _resume_reader(self) -> None:
+        if self._waits is not None and not self._waits.done():
+            self._waits.set_result(None)
+
+    def _write(self, body: bytes) -> None:
+        protocol = self._protocol
+        parts = [_STATUS_LINES[self._status]]
+        for name, value in protocol.server_state.default_headers:
+            parts += (name, b": ", value, b"\r\n")
+        for name, value in self._headers:
+            if name == b"connection":  # nobody here says anything but `close`
+                self.keep_alive = False
+            else:
+                parts += (name, b": ", value, b"\r\n")
+        parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        transport = protocol.transport
+        if len(body) > JOINED_BYTES:
+            transport.writelines((b"".join(parts), body))
+        else:
+            parts.append(body)
+            transport.write(b"".join(parts))
+        self.response_complete = True
+        if not self.keep_alive:
+            transport.close()
+
+    def _end(self, error: BaseException | None) -> None:
+        """Close the books: the app has returned, or failed."""
+        self._coroutine = self._waits = None
+        self._body = []
+        if self.disconnected:
+            self.response_complete = True
+            return
+        if not self.response_complete:
+            # The app answers its failures itself: what it did not is one of ours, and logged as such.
+            self.keep_alive = False
+            response = error_response(error or RuntimeError("the request was not answered"))
+            self._status = response.status
+            self._headers = (
+                (b"content-type", response.content_type),
+                (b"content-length", b"%d" % len(response.body)),
+            )
+            self._write(response.body)
+        self._protocol.on_response_complete()
+
+
+def predicting(protocol: Any, door: Door) -> Any:
+    """Return uvicorn's class for a connection, with predictions answered by `door`; the same where uvicorn differs."""
+    if any(not hasattr(protocol, name) for name in _USED):
+        return protocol
+
+    class Predicting(protocol):  # type: ignore[misc]
+        _exchange: Exchange | None = None
+        """The newest exchange: its body may be on its way, or its answer."""
+        cycle: Any
+
+        def on_headers_complete(self) -> None:
+            exchange = self._taken()
+            if exchange is None:
+                super().on_headers_complete()
+                return
+            self.cycle = self._exchange = exchange
+            if exchange.body_bytes > EARLY_BYTES:
+                exchange.begin()
+
+        def _taken(self) -> Exchange | None:
+            parser, scope, cycle = self.parser, self.scope, self.cycle
+            if (
+                (cycle is not None and not cycle.response_complete)
+                or parser.get_method() != b"POST"
+                or parser.get_http_version() != "1.1"
+                or parser.should_upgrade()
+                or self.expect_100_continue
+                or self.limit_concurrency is not None
+                or not self.url.isascii()
+            ):
+                return None
+            scope["method"] = "POST"
+            scope["path"] = self.url.decode("ascii")
+            body_bytes = _length(self.headers)
+            if body_bytes is None or self.root_path or not door.takes(scope):
+                return None
+            scope["raw_path"], scope["query_string"] = self.url, b""
+            return Exchange(self, door, parser.should_keep_alive(), body_bytes)
+
+        def on_body(self, body: bytes) -> None:
+            if self.cycle is self._exchange and self._exchange is not None:
+                self._exchange.feed(body)
+            else:
+                super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            if self.cycle is self._exchange and self._exchange is not None:
+                self._exchange.end_body()
+            else:
+                super().on_message_complete()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            exchange, self._exchange = self._exchange, None
+            if exchange is not None:
+                if self.cycle is exchange:
+                    self.cycle = None
+                exchange.leave()
+            super().connection_lost(exc)
+
+    return Predicting
+
+
+def _length(headers: list[tuple[bytes, bytes]]) -> int | None:
+    """Return the declared length of a request's body; None where it has none, and may be longer than any limit."""
+    length = b""
+    for name, value in headers:
+        if name == b"content-length":
+            length = value
+        elif name == b"transfer-encoding":
+            return None
+    return int(length) if length.isdigit() and len(length) < _LONGEST else None
