@@ -13,6 +13,8 @@ from collections.abc import Coroutine
 from http import HTTPStatus
 from typing import Any, Protocol
 
+import httptools
+
 from serve_app.errors import error_response
 from serve_app.responses import Message, Receive, Scope, Send
 
@@ -49,7 +51,7 @@ class Exchange:
 
     __slots__ = (
         *("_body", "_coroutine", "_door", "_headers", "_protocol", "_status", "_waits"),
-        *("body_bytes", "disconnected", "is_read", "keep_alive", "response_complete"),
+        *("disconnected", "is_read", "keep_alive", "missing_bytes", "response_complete"),
     )
 
     def __init__(self, protocol: Any, door: Door, keep_alive: bool, body_bytes: int) -> None:
@@ -63,13 +65,14 @@ class Exchange:
         self.is_read = False
         """Whether the body is whole."""
         self.keep_alive = keep_alive
-        self.body_bytes = body_bytes
-        """What the head says of it."""
+        self.missing_bytes = body_bytes
+        """How much of the body is still to come, by what the head says of it."""
         self.disconnected = False
         self.response_complete = False
 
     def feed(self, piece: bytes) -> None:
         """Take a piece of the body."""
+        self.missing_bytes -= len(piece)
         if not self.response_complete:
             self._body.append(piece)
 
@@ -196,13 +199,35 @@ def predicting(protocol: Any, door: Door) -> Any:
         """The newest exchange: its body may be on its way, or its answer."""
         cycle: Any
 
+        def data_received(self, data: bytes) -> None:
+            exchange = self._exchange
+            if exchange is None or exchange.is_read or self.cycle is not exchange:
+                super().data_received(data)
+                return
+            # The rest of a body: nothing to parse, and the parser would copy it.
+            self._unset_keepalive_if_required()
+            missing_bytes = exchange.missing_bytes
+            exchange.feed(data if len(data) <= missing_bytes else data[:missing_bytes])
+            if exchange.missing_bytes:
+                return
+            self.parser = self._new_parser()
+            exchange.end_body()
+            if len(data) > missing_bytes:
+                super().data_received(data[missing_bytes:])
+
+        def _new_parser(self) -> Any:
+            parser = httptools.HttpRequestParser(self)
+            if hasattr(parser, "set_dangerous_leniencies"):
+                parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+            return parser
+
         def on_headers_complete(self) -> None:
             exchange = self._taken()
             if exchange is None:
                 super().on_headers_complete()
                 return
             self.cycle = self._exchange = exchange
-            if exchange.body_bytes > EARLY_BYTES:
+            if exchange.missing_bytes > EARLY_BYTES:
                 exchange.begin()
 
         def _taken(self) -> Exchange | None:

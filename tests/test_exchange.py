@@ -199,6 +199,19 @@ def test_requests_in_one_packet_are_answered_one_by_one(talk: Any) -> None:
     assert talk(work) == [b"1 1", b"2 2", b"other 3", b"other 4"]
 
 
+@pytest.mark.parametrize("behind", [request(b"n"), request(b"no", "/x")])
+def test_what_follows_a_long_body_in_one_packet_is_the_next_request(talk: Any, behind: bytes) -> None:
+    wire = request(b"l" * 100_000) + behind
+
+    def work(client: Client, _context: Any) -> list[bytes]:
+        client.send(wire[:50_000])
+        pause()
+        client.send(wire[50_000:])
+        return [client.read()[2], client.read()[2]]
+
+    assert talk(work) in ([b"100000 l", b"1 n"], [b"100000 l", b"other 1"], [b"100000 l", b"other 2"])
+
+
 @pytest.mark.parametrize("count", [10, 70_000, 3_000_000])
 def test_a_body_may_come_in_pieces(talk: Any, door: Door, count: int) -> None:
     wire = request(b"b" * count + b"e")
