@@ -19,7 +19,7 @@ from serve_app import exchange
 from tests.test_accepting import serving
 
 PATH = "/v2/models/m/infer"
-WAIT_S = 5.0
+WAIT_S = 15.0
 
 
 class Door:
@@ -130,7 +130,7 @@ def talk(request: pytest.FixtureRequest, door: Door, listening: socket.socket) -
             # Connections of `listening` are made by the class that the config has then.
             server.config.http_protocol_class = exchange.predicting(plain, door)
             context = SimpleNamespace(server=server, loop=asyncio.get_running_loop())
-            return await asyncio.wait_for(asyncio.to_thread(work, Client(listening.getsockname()), context), 20)
+            return await asyncio.wait_for(asyncio.to_thread(work, Client(listening.getsockname()), context), 60)
 
     return lambda work: (uvloop if request.param == "uvloop" else asyncio).run(run(work))
 
