@@ -50,7 +50,7 @@ class Exchange:
     """One prediction and its answer, in the place of uvicorn's `RequestResponseCycle`, whose public names it has."""
 
     __slots__ = (
-        *("_body", "_coroutine", "_door", "_headers", "_protocol", "_status", "_waits"),
+        *("_body", "_coroutine", "_door", "_headers", "_protocol", "_reader", "_status", "_waits"),
         *("disconnected", "is_read", "keep_alive", "missing_bytes", "response_complete"),
     )
 
@@ -60,6 +60,9 @@ class Exchange:
         self._body: list[bytes] = []
         self._coroutine: Coroutine[Any, Any, None] | None = None
         self._waits: asyncio.Future[Any] | None = None
+        """What the app waits for."""
+        self._reader: asyncio.Future[None] | None = None
+        """Done when the body is whole, where the app waits for that."""
         self._status = 0
         self._headers: Any = ()
         self.is_read = False
@@ -79,9 +82,10 @@ class Exchange:
     def end_body(self) -> None:
         """Begin, or carry on who waits for the body: it is whole."""
         self.is_read = True
-        if self._coroutine is not None:
-            self._resume_reader()
-        elif not self.response_complete:
+        if self._reader is not None:
+            if not self._reader.done():
+                self._reader.set_result(None)
+        elif self._coroutine is None and not self.response_complete:
             self.begin()
 
     def begin(self) -> None:
@@ -98,8 +102,8 @@ class Exchange:
     async def receive(self) -> Message:
         """Return the whole body as ASGI's one message."""
         if not self.is_read and not self.disconnected:
-            self._waits = asyncio.get_running_loop().create_future()
-            await self._waits
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
         if self.disconnected:
             return {"type": "http.disconnect"}
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
@@ -143,10 +147,6 @@ class Exchange:
         waits.add_done_callback(self._step)
         if self.disconnected:
             waits.cancel()
-
-    def _resume_reader(self) -> None:
-        if self._waits is not None and not self._waits.done():
-            self._waits.set_result(None)
 
     def _write(self, body: bytes) -> None:
         protocol = self._protocol

@@ -29,6 +29,7 @@ class Door:
         self.is_open = True
         self.does: Callable[[], Any] | None = None
         self.before: Callable[[], Any] | None = None
+        self.first: Callable[[], Any] | None = None
         self.headers: list[tuple[bytes, bytes]] = []
         self.answer_bytes = 0
         self.tasks: list[Any] = []
@@ -42,6 +43,8 @@ class Door:
         self.tasks.append(asyncio.current_task())
         try:
             told = b"early"
+            if self.first is not None:
+                await self.first()
             if self.before is None:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -261,6 +264,33 @@ def test_an_answer_before_the_body_leaves_the_connection_in_order(talk: Any, doo
         return [*bodies, client.read()[2]]
 
     assert talk(work) == [b"early", b"4 n"]
+
+
+def test_the_end_of_a_body_ends_no_other_wait(talk: Any, door: Door) -> None:
+    """The app may wait for a slot before it reads."""
+    slot: list[asyncio.Future[None]] = []
+    order: list[str] = []
+
+    async def first() -> None:
+        slot.append(asyncio.get_running_loop().create_future())
+        await slot[0]
+        order.append("slot")
+
+    door.first = first
+    wire = request(b"s" * 50_000)
+
+    def work(client: Client, context: Any) -> bytes:
+        client.send(wire[:20_000])
+        wait_until(lambda: bool(slot))
+        client.send(wire[20_000:])
+        pause()
+        pause()
+        order.append("body")
+        context.loop.call_soon_threadsafe(slot[0].set_result, None)
+        return client.read()[2]
+
+    assert talk(work) == b"50000 s"
+    assert order == ["body", "slot"]
 
 
 @pytest.mark.parametrize("where", ["in the body", "while it waits"])
