@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import math
 import urllib.request
 from collections.abc import Mapping
@@ -15,22 +16,32 @@ from serve_app.access import BY_SERVER, TokenSource
 
 INLINE_VALUES = 32
 """Up to this many values a curl line can carry the input itself."""
+LOOKS, LOOK_S = 10, 0.1
+"""HAProxy that is just handing over may be listening under no process for a moment."""
 
 
 def front_door(port: int) -> str:
     """Say which process accepts connections on `port`: it should be HAProxy."""
+    for _ in range(LOOKS):
+        if name := _listener(port):
+            if "haproxy" in name:
+                return "HAProxy, straight to each model's replica"
+            return f"through {name}, not HAProxy: several times slower; see `solo doctor`"
+        time.sleep(LOOK_S)
+    return "nobody seems to listen; see `solo doctor`"
+
+
+def _listener(port: int) -> str:
+    """Return the name of the process that listens on `port`; empty while HAProxy hands over to its successor."""
     for connection in psutil.net_connections("tcp"):
         # An address is (host, port) for every socket that listens; psutil's types allow for others.
         listens = connection.status == psutil.CONN_LISTEN and tuple(connection.laddr)[1:] == (port,)
         if listens and connection.pid:
             try:
-                name = psutil.Process(connection.pid).name()
+                return psutil.Process(connection.pid).name()
             except psutil.NoSuchProcess:
-                continue  # HAProxy is just handing over to its successor, which listens as well
-            if "haproxy" in name:
-                return "HAProxy, straight to each model's replica"
-            return f"through {name}, not HAProxy: several times slower; see `solo doctor`"
-    return "nobody seems to listen; see `solo doctor`"
+                continue
+    return ""
 
 
 def base_url(http: Mapping[str, Any]) -> str:
