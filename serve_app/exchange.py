@@ -51,7 +51,7 @@ class Exchange:
 
     __slots__ = (
         *("_body", "_coroutine", "_door", "_headers", "_protocol", "_reader", "_status", "_waits"),
-        *("disconnected", "is_read", "keep_alive", "missing_bytes", "response_complete"),
+        *("disconnected", "keep_alive", "missing_bytes", "response_complete"),
     )
 
     def __init__(self, protocol: Any, door: Door, keep_alive: bool, body_bytes: int) -> None:
@@ -65,8 +65,6 @@ class Exchange:
         """Done when the body is whole, where the app waits for that."""
         self._status = 0
         self._headers: Any = ()
-        self.is_read = False
-        """Whether the body is whole."""
         self.keep_alive = keep_alive
         self.missing_bytes = body_bytes
         """How much of the body is still to come, by what the head says of it."""
@@ -81,7 +79,6 @@ class Exchange:
 
     def end_body(self) -> None:
         """Begin, or carry on who waits for the body: it is whole."""
-        self.is_read = True
         if self._reader is not None:
             if not self._reader.done():
                 self._reader.set_result(None)
@@ -101,7 +98,7 @@ class Exchange:
 
     async def receive(self) -> Message:
         """Return the whole body as ASGI's one message."""
-        if not self.is_read and not self.disconnected:
+        if self.missing_bytes and not self.disconnected:
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
         if self.disconnected:
@@ -201,7 +198,7 @@ def predicting(protocol: Any, door: Door) -> Any:
 
         def data_received(self, data: bytes) -> None:
             exchange = self._exchange
-            if exchange is None or exchange.is_read or self.cycle is not exchange:
+            if exchange is None or not exchange.missing_bytes or self.cycle is not exchange:
                 super().data_received(data)
                 return
             # The rest of a body: nothing to parse, and the parser would copy it.

@@ -251,7 +251,7 @@ def test_a_replica_whose_machine_says_nothing_is_given_up(front):
     assert "    option srvtcpka\n" in config
     replicas = [line for line in config.splitlines() if line.startswith("    server ") and " maxconn " in line]
     assert replicas
-    assert all(" tcp-ut 5s" in line for line in replicas)
+    assert all(f" maxconn {haproxy_front.IN_FLIGHT} tcp-ut 5s" in line for line in replicas)
 
 
 def test_side_doors_stay_open_where_the_front_door_is():
