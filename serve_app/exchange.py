@@ -9,7 +9,7 @@ on by what it waits for. Parsing, pipelining, closing, and every other request s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -18,8 +18,6 @@ import httptools
 from serve_app.errors import error_response
 from serve_app.responses import Message, Receive, Scope, Send
 
-EARLY_BYTES = 16384
-"""A longer body is asked for by the app, after it has looked whether there is room; a shorter one is here already."""
 JOINED_BYTES = 65536
 """An answer up to this length is copied behind its head: cheaper than a second piece for the system call."""
 _LONGEST = 19
@@ -37,8 +35,13 @@ _USED = (
 class Door(Protocol):
     """What answers predictions; `serve_app.fast_path.FastPath` is the real one."""
 
-    def answer(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        """Answer a request that `takes` was true of, as an ASGI app does; without a task to ask for."""
+    def answer(
+        self, scope: Scope, receive: Receive, send: Send, cancel: Callable[[], None] | None = None
+    ) -> Coroutine[Any, Any, None]:
+        """Answer a request that `takes` was true of, as an ASGI app does.
+
+        There is no task to ask for: `cancel` cancels what the answer waits for.
+        """
         ...
 
     def takes(self, scope: Scope) -> bool:
@@ -50,7 +53,8 @@ class Exchange:
     """One prediction and its answer, in the place of uvicorn's `RequestResponseCycle`, whose public names it has."""
 
     __slots__ = (
-        *("_body", "_coroutine", "_door", "_headers", "_protocol", "_reader", "_status", "_waits"),
+        *("_body", "_coroutine", "_door", "_headers", "_is_cancelled", "_protocol", "_reader"),
+        *("_status", "_waits"),
         *("disconnected", "keep_alive", "missing_bytes", "response_complete"),
     )
 
@@ -63,6 +67,8 @@ class Exchange:
         """What the app waits for."""
         self._reader: asyncio.Future[None] | None = None
         """Done when the body is whole, where the app waits for that."""
+        self._is_cancelled = False
+        """Whether the app's next wait is to be cancelled."""
         self._status = 0
         self._headers: Any = ()
         self.keep_alive = keep_alive
@@ -82,19 +88,24 @@ class Exchange:
         if self._reader is not None:
             if not self._reader.done():
                 self._reader.set_result(None)
-        elif self._coroutine is None and not self.response_complete:
+        else:
             self.begin()
 
     def begin(self) -> None:
-        """Run the app as far as it gets."""
-        self._coroutine = self._door.answer(self._protocol.scope, self.receive, self.send)
-        self._step(None)
+        """Run the app as far as it gets; nothing if it has begun."""
+        if self._coroutine is None and not self.response_complete:
+            self._coroutine = self._door.answer(self._protocol.scope, self.receive, self.send, self.cancel)
+            self._step(None)
 
     def leave(self) -> None:
         """Cancel whatever the app waits for: the client is gone."""
         self.disconnected = True
-        if self._waits is not None:
-            self._waits.cancel()
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Cancel what the app waits for, or will wait for next."""
+        if self._waits is None or not self._waits.cancel():
+            self._is_cancelled = True
 
     async def receive(self) -> Message:
         """Return the whole body as ASGI's one message."""
@@ -142,7 +153,8 @@ class Exchange:
         waits._asyncio_future_blocking = False
         self._waits = waits
         waits.add_done_callback(self._step)
-        if self.disconnected:
+        if self._is_cancelled:
+            self._is_cancelled = False
             waits.cancel()
 
     def _write(self, body: bytes) -> None:
@@ -200,6 +212,10 @@ def predicting(protocol: Any, door: Door) -> Any:
             exchange = self._exchange
             if exchange is None or not exchange.missing_bytes or self.cycle is not exchange:
                 super().data_received(data)
+                exchange = self._exchange
+                if exchange is not None and exchange.missing_bytes and self.cycle is exchange:
+                    # The app looks for room before it asks for the rest; and its time limit counts from here.
+                    exchange.begin()
                 return
             # The rest of a body: nothing to parse, and the parser would copy it.
             self._unset_keepalive_if_required()
@@ -210,7 +226,7 @@ def predicting(protocol: Any, door: Door) -> Any:
             self.parser = self._new_parser()
             exchange.end_body()
             if len(data) > missing_bytes:
-                super().data_received(data[missing_bytes:])
+                self.data_received(data[missing_bytes:])
 
         def _new_parser(self) -> Any:
             parser = httptools.HttpRequestParser(self)
@@ -224,8 +240,6 @@ def predicting(protocol: Any, door: Door) -> Any:
                 super().on_headers_complete()
                 return
             self.cycle = self._exchange = exchange
-            if exchange.missing_bytes > EARLY_BYTES:
-                exchange.begin()
 
         def _taken(self) -> Exchange | None:
             parser, scope, cycle = self.parser, self.scope, self.cycle

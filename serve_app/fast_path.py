@@ -17,7 +17,8 @@ import logging
 import random
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from types import TracebackType
 from typing import Any
 
 from deployments.errors import DeadlineExceeded
@@ -27,6 +28,8 @@ from serve_app.access_log import dropping_handlers
 from serve_app.errors import error_response
 from serve_app.inference import positive_seconds
 from serve_app.responses import Message, Receive, Scope, Send
+
+Cancel = Callable[[], None]
 
 serve_log = logging.getLogger("ray.serve")
 REQUEST_ID = b"x-request-id"
@@ -105,13 +108,10 @@ class FastPath:
             await self._serves(scope, receive, send)
 
     def takes(self, scope: Scope) -> bool:
-        """Return whether `answer` can answer a POST request without a task: one with a time limit needs it."""
-        if self._timeout_s is not None or not self._is_open(scope["path"]):
+        """Return whether `answer` can answer a POST request without a task, its id written into an answer as it is."""
+        if not self._is_open(scope["path"]):
             return False
-        for name, value in scope["headers"]:
-            if name == TIMEOUT or (name == REQUEST_ID and CONTROL.search(value)):
-                return False
-        return True
+        return not any(name == REQUEST_ID and CONTROL.search(value) for name, value in scope["headers"])
 
     def _is_open(self, path: str) -> bool:
         return (
@@ -120,8 +120,8 @@ class FastPath:
             and self._replica._can_accept_request(self._metadata)
         )
 
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one prediction."""
+    async def answer(self, scope: Scope, receive: Receive, send: Send, cancel: Cancel | None = None) -> None:
+        """Answer one prediction; `cancel` cancels what this waits for, where no task runs it."""
         request_id, timeout_s = self._read(scope["headers"])
         status = ""
         started_s = time.perf_counter()
@@ -139,7 +139,7 @@ class FastPath:
             if timeout_s is None:
                 await self._run(scope, receive, send_on)
             else:
-                await self._within(timeout_s, scope, receive, send_on)
+                await self._within(timeout_s, cancel, scope, receive, send_on)
         except BaseException as error:
             failed = type(error).__name__  # the error itself would hold this frame, and this frame the error
             raise
@@ -177,9 +177,11 @@ class FastPath:
             headers.append((REQUEST_ID, request_id))
         return request_id, timeout_s
 
-    async def _within(self, timeout_s: float, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _within(
+        self, timeout_s: float, cancel: Cancel | None, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         try:
-            async with asyncio.timeout(timeout_s):  # type: ignore[attr-defined, unused-ignore]
+            async with _Timeout(timeout_s, cancel) if cancel else asyncio.timeout(timeout_s):  # type: ignore[attr-defined, unused-ignore]
                 await self._run(scope, receive, send)
         except TimeoutError:
             error = DeadlineExceeded(f"no answer within the request's {timeout_s:g} s")
@@ -204,6 +206,30 @@ class FastPath:
                 is_error=status[0] in "45",
                 status_code=status,
             )
+
+
+class _Timeout:
+    """`asyncio.timeout` where no task runs: `cancel` does it."""
+
+    __slots__ = ("_cancel", "_is_over", "_timer")
+
+    def __init__(self, timeout_s: float, cancel: Cancel) -> None:
+        self._cancel = cancel
+        self._is_over = False
+        self._timer = asyncio.get_running_loop().call_later(timeout_s, self._end)
+
+    async def __aenter__(self) -> None:
+        """Do nothing: time runs already."""
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        """Raise `TimeoutError` in the place of our own cancellation."""
+        self._timer.cancel()
+        if self._is_over and kind is asyncio.CancelledError:
+            raise TimeoutError
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._cancel()
 
 
 def _join_writes(send: Send) -> None:

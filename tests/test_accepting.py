@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import socket
 import struct
 import time
 import weakref
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -18,6 +16,7 @@ import uvloop
 
 from serve_app import accepting, fast_path
 from tests.test_fast_path import FakeReplica
+from tests.uvicorn_server import serving
 
 BURST = 40
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -35,20 +34,6 @@ class Blocking:
             time.sleep(0.5)  # noqa: ASYNC251 - the burst comes meanwhile
         self.connections.append(len(self.server.server_state.connections))
         await answer(send)
-
-
-@contextlib.asynccontextmanager
-async def serving(app: Any, sock: socket.socket, **settings: Any) -> AsyncIterator[Any]:
-    """Serve `app` on `sock` by a uvicorn with `settings` until the block ends."""
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, loop="none", **settings))
-    running = asyncio.ensure_future(server._serve([sock]))
-    while not server.started:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
-    try:
-        yield server
-    finally:
-        server.should_exit = True
-        await running
 
 
 async def answer(send: Any) -> None:

@@ -16,7 +16,7 @@ import pytest
 import uvloop
 
 from serve_app import exchange
-from tests.test_accepting import serving
+from tests.uvicorn_server import serving
 
 PATH = "/v2/models/m/infer"
 WAIT_S = 15.0
@@ -33,14 +33,16 @@ class Door:
         self.headers: list[tuple[bytes, bytes]] = []
         self.answer_bytes = 0
         self.tasks: list[Any] = []
+        self.cancels: list[Callable[[], None]] = []
         self.cancelled = 0
 
     def takes(self, scope: Any) -> bool:
         return self.is_open and scope["path"] == PATH
 
-    async def answer(self, scope: Any, receive: Any, send: Any) -> None:
+    async def answer(self, scope: Any, receive: Any, send: Any, cancel: Any) -> None:
         assert scope["method"] == "POST"
         self.tasks.append(asyncio.current_task())
+        self.cancels.append(cancel)
         try:
             told = b"early"
             if self.first is not None:
@@ -303,6 +305,7 @@ def test_who_leaves_is_cancelled(talk: Any, door: Door, where: str) -> None:
         pause()
         wait_until(lambda: bool(door.tasks))
         pause()
+        door.cancels.clear()
         kept = weakref.WeakSet(context.server.server_state.connections)
         client.socket.close()
         wait_until(lambda: door.cancelled == 1)
@@ -312,6 +315,61 @@ def test_who_leaves_is_cancelled(talk: Any, door: Door, where: str) -> None:
         return True
 
     assert talk(work)
+
+
+@pytest.mark.parametrize("where", ["in the body", "while it waits", "before it waits"])
+def test_an_answer_can_be_cancelled(talk: Any, door: Door, where: str) -> None:
+    """As its time limit does; the connection stays in order, whatever of the body is still to come."""
+    told: list[str] = []
+
+    async def wait(seconds: float = 30.0) -> None:
+        if where == "before it waits":
+            door.cancels[-1]()
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            told.append("cancelled")
+        await asyncio.sleep(0.01)  # is no part of it
+
+    async def read_or_wait() -> None:
+        # A door that answers although its wait was cancelled, as the time limit's 408 is.
+        await wait()
+
+    door.does = read_or_wait
+    wire = request(b"w" * 1000)
+
+    def work(client: Client, context: Any) -> Any:
+        client.send(wire[:-10] if where == "in the body" else wire)
+        wait_until(lambda: bool(door.tasks))
+        if where != "before it waits":
+            context.loop.call_soon_threadsafe(door.cancels[-1])
+        if where == "in the body":
+            status, _, body = client.read()
+            return status, body, client.is_closed()
+        first = client.read()[2]
+        door.does = None
+        client.send(request(b"next"))
+        return first, client.read()[2]
+
+    if where == "in the body":  # what the app does not answer is a failure of ours
+        assert talk(work)[0::2] == (500, True)
+        assert door.cancelled == 1
+    else:
+        assert talk(work) == (b"1000 w", b"4 t")
+        assert told == ["cancelled"]
+
+
+def test_what_has_not_come_whole_is_begun(talk: Any, door: Door) -> None:
+    """A short body, too: whoever keeps its end back is counted, and has a time limit like others."""
+    wire = request(b"short")
+
+    def work(client: Client, context: Any) -> bytes:
+        client.send(wire[:-1])
+        wait_until(lambda: len(door.tasks) == 1)
+        client.send(wire[-1:])
+        return client.read()[2]
+
+    assert talk(work) == b"5 t"
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:

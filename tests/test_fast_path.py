@@ -14,13 +14,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvloop
 from ray.serve._private import http_util
 from ray.serve._private.logging_utils import log_access_log_filter
 from ray.serve._private.replica import Replica, ReplicaMetricsManager
 from ray.serve._private.utils import Semaphore
 
-from serve_app import environment, fast_path
+from serve_app import environment, exchange, fast_path
 from tests.processes import Server
+from tests.uvicorn_server import serving
 
 PATH = "/v2/models/m/infer"
 UUID = rb"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-a[0-9a-f]{3}-[0-9a-f]{12}"
@@ -223,7 +225,7 @@ def test_who_finds_no_slot_queues_for_one(replica: FakeReplica) -> None:
         ([], True),
         ([(b"x-request-id", b"mine")], True),
         ([(b"x-request-id", b"a\x01b")], False),
-        ([(b"x-request-timeout-seconds", b"5")], False),
+        ([(b"x-request-timeout-seconds", b"5")], True),
     ],
 )
 def test_what_it_takes_without_a_task(replica: FakeReplica, headers: Any, takes: bool) -> None:
@@ -235,10 +237,48 @@ def test_what_it_takes_without_a_task(replica: FakeReplica, headers: Any, takes:
     assert not door.takes(scope)
 
 
-@pytest.mark.usefixtures("log", "model")
-def test_the_configs_time_limit_needs_a_task(replica: FakeReplica) -> None:
-    replica._http_options.request_timeout_s = 5.0
-    assert not chain(replica).takes({"type": "http", "method": "POST", "path": PATH, "headers": []})
+@pytest.mark.usefixtures("log")
+@pytest.mark.parametrize("from_config", [True, False])
+@pytest.mark.parametrize("loop", [uvloop, asyncio])
+def test_a_time_limit_needs_no_task(replica: FakeReplica, model: Model, loop: Any, from_config: bool) -> None:
+    """Answered from uvicorn's parser: what waits is cancelled, the books are right, the connection goes on."""
+    replica._http_options.request_timeout_s = 0.05 if from_config else None
+    header = "" if from_config else "x-request-timeout-seconds: 0.05\r\n"
+    wire = f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n{header}\r\nab".encode()
+    tasks, cancelled = [], []
+
+    async def sleep() -> None:
+        tasks.append(asyncio.current_task())
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    async def answers() -> list[bytes]:
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            async with serving(replica.asgi, listening, http="httptools") as server:
+                plain = server.config.http_protocol_class
+                server.config.http_protocol_class = exchange.predicting(plain, chain(replica))
+                reader, writer = await asyncio.open_connection(*listening.getsockname())
+                bodies = []
+                for does in (sleep, None):
+                    model.does = does
+                    writer.write(wire)
+                    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+                    bodies.append(
+                        head[9:12] + await reader.readexactly(int(head.split(b"content-length: ")[1].split()[0]))
+                    )
+                writer.close()
+                return bodies
+
+    late, next_one = loop.run(answers())
+    assert late == b'408{"error":"no answer within the request\'s 0.05 s"}'
+    assert re.fullmatch(b"200" + UUID, next_one)
+    assert (tasks, cancelled) == ([None], [True])
+    assert replica.books == (2, 0, 0, 0)
+    assert [answer["status_code"] for answer in replica._metrics_manager.answers] == ["408", "200"]
 
 
 @pytest.mark.usefixtures("model")

@@ -26,6 +26,10 @@ class WaitingEntries:
         """What the waiting entries cost if each ran alone."""
         self._groups: dict[Hashable, deque[Entry]] = {}
         self._with_deadline = 0
+        self._earliest_s: float | None = inf
+        """The first deadline among the waiting; None: its entry has gone, and the next is to be looked for."""
+        self._dearest_s = 0.0
+        """No waiting entry costs more by itself."""
 
     def add(self, entry: Entry) -> None:
         """Append an entry to its group."""
@@ -57,14 +61,14 @@ class WaitingEntries:
 
     def earliest_deadline_s(self) -> float:
         """Return the first deadline among the waiting, inf if none has one."""
-        if not self._with_deadline:
-            return inf
-        entries = (entry for group in self._groups.values() for entry in group)
-        return min(inf if entry.deadline_s is None else entry.deadline_s for entry in entries)
+        if self._earliest_s is None:
+            entries = (entry for group in self._groups.values() for entry in group)
+            self._earliest_s = min((entry.deadline_s for entry in entries if entry.deadline_s is not None), default=inf)
+        return self._earliest_s
 
     def take_late(self, now_s: float) -> list[Entry]:
         """Take out every entry that would be late even if it ran now and alone."""
-        if not self._with_deadline:
+        if self.earliest_deadline_s() - now_s >= self._dearest_s:
             return []
         entries = [entry for group in self._groups.values() for entry in group]
         late = [entry for entry in entries if self._left_s(entry, now_s) < self.splitter.cost_s(entry.rows.count)]
@@ -111,11 +115,21 @@ class WaitingEntries:
         return inf if entry.deadline_s is None else entry.deadline_s - now_s
 
     def _account(self, entry: Entry, sign: int) -> None:
+        alone_s = self.splitter.cost_s(entry.rows.count)
         self.count += sign
         self.rows += sign * entry.rows.count
         # Set to 0 when empty, so that rounding does not add up over millions of requests.
-        self.alone_s = self.alone_s + sign * self.splitter.cost_s(entry.rows.count) if self.count else 0.0
-        self._with_deadline += sign * (entry.deadline_s is not None)
+        self.alone_s = self.alone_s + sign * alone_s if self.count else 0.0
+        self._dearest_s = max(self._dearest_s, alone_s) if self.count else 0.0
+        if entry.deadline_s is not None:
+            self._with_deadline += sign
+            self._note_deadline(entry.deadline_s, sign)
+
+    def _note_deadline(self, deadline_s: float, sign: int) -> None:
+        if not self._with_deadline:
+            self._earliest_s = inf
+        elif self._earliest_s is not None and deadline_s <= self._earliest_s:
+            self._earliest_s = deadline_s if sign > 0 else None
 
 
 def _accepted_ns(entry: Entry) -> int:
