@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from typing import Any
 
@@ -18,6 +19,10 @@ from serve_app.grpc.methods import ModelGrpcMethods
 from serve_app.limits import DoorOptions
 from serve_app.metrics import Publisher
 from serve_app.routes import ModelRoutes
+
+NEW_OBJECTS = 20_000
+"""So many more than before bring the garbage collector, not 700: 256 waiting requests are 8,000 objects, none of them
+garbage, and looking at those again and again took a seventh of the event loop's time (`bench/coalescing.py`)."""
 
 
 @serve.deployment(
@@ -60,6 +65,7 @@ class KerasReplica(ModelGrpcMethods, ModelReplica):
         self.servable.trace = tracing.recorder()
         access_log.skip_unwanted(logging.getLogger("ray.serve"))
         accepting.tend_connections()
+        gc.set_threshold(max(gc.get_threshold()[0], NEW_OBJECTS))
         routes = ModelRoutes(self.servable, self.door.limits, self.door.preprocess)
         app = with_cors(guarded(routes, self.tokens, is_ready_path), self.door.cors_origins)
         if self.servable.trace is None:  # otherwise Serve's span is to be open around it

@@ -70,6 +70,28 @@ def test_a_run_on_the_hosts_cores_waits_for_what_the_loop_has_to_take_in_anyway(
     asyncio.run(check())
 
 
+def test_a_full_batch_on_the_hosts_cores_waits_for_nothing():
+    """The device took 13 to 17 % fewer rows while it waited for a busy event loop to say that more had come."""
+
+    async def check():
+        executor = FakeExecutor(runs_on_host=True, sizes=(1, 2, 4))
+        coalescer = make(executor)
+        running = await block(coalescer, executor)
+        waiting = await queue(coalescer, *[make_rows([i]) for i in range(7)])
+        executor.blocker.set()
+        executor.blocker = None
+        until_s = time.monotonic() + 10
+        while len(executor.runs) < 2 and time.monotonic() < until_s:
+            time.sleep(0.01)  # noqa: ASYNC251 - the loop is busy
+        time.sleep(0.05)  # noqa: ASYNC251
+        assert executor.batches[1:] == [[0, 1, 2, 3]]  # the next is not full: after the loop's newcomers
+        late = await queue(coalescer, make_rows([7]))
+        await asyncio.gather(running, *waiting, *late)
+        assert executor.batches[2:] == [[4, 5, 6, 7]]
+
+    asyncio.run(check())
+
+
 def test_nobody_on_the_hosts_cores_waits_for_company_beyond_a_deadline():
     async def check():
         executor = FakeExecutor(dict.fromkeys((1, 2, 4, 8, 16, 32), 0.03), runs_on_host=True)

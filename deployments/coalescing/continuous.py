@@ -2,8 +2,8 @@
 
 The flow: `submit` → admission → either run on the spot (inline plan, idle device), or an `Entry` in the queue.
 Whoever drains the queue holds the device (`_busy`): the device thread, which takes its next batch itself the moment
-it is free (where runs take the host's own cores: after the event loop's `Intake`); or, for inline plans, `_flush` on
-the event loop. `off` is the same with batches of one request.
+it is free (where runs take the host's own cores, and the batch is no full one: after the event loop's `Intake`); or,
+for inline plans, `_flush` on the event loop. `off` is the same with batches of one request.
 """
 
 from __future__ import annotations
@@ -201,8 +201,9 @@ class ContinuousCoalescer:
             except BaseException as error:  # not even a SystemExit in a model may leave callers waiting for ever
                 self._runner.fail(members, error)
             call_in_loop(self._loop, partial(self._deliver, members))
-            self._in_company = self._shares_host and len(members) + self._waiting.count > 1
-            if self._in_company:
+            waiting = self._waiting
+            self._in_company = self._shares_host and len(members) + waiting.count > 1
+            if self._in_company and waiting.rows < waiting.splitter.max_rows:
                 call_in_loop(self._loop, self._intake.begin)
                 return
             members = self._next_batch()
