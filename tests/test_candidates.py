@@ -129,6 +129,17 @@ def test_models_too_large_for_a_graph_are_unfit_before_anything_is_copied(monkey
             CANDIDATES[name].build(subject, Bucket(1))
 
 
+def test_many_weights_are_not_copied_into_the_code_of_every_batch_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    from deployments.candidates import session_xla
+
+    monkeypatch.setattr(session_xla, "EMBEDDED_BYTES", 100)
+    subject = Subject(from_keras(architectures.build("mlp")), "/CPU:0")
+    with pytest.raises(Unfit, match="'xla-direct' shares them"):
+        CANDIDATES["session-xla"].build(subject, Bucket(1))
+    monkeypatch.setattr(session_xla, "EMBEDDED_BYTES", subject.weights_bytes)
+    CANDIDATES["session-xla"].build(subject, Bucket(1)).close()
+
+
 @pytest.mark.parametrize("name", ["session-single", "session", "litert", "xla-direct", "tf.function-direct"])
 def test_a_candidate_may_be_called_from_several_threads(name: str) -> None:
     from concurrent.futures import ThreadPoolExecutor

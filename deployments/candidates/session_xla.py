@@ -18,6 +18,9 @@ from deployments.tensors import Shape
 
 WARMING_RUNS = 4
 """Auto-clustering compiles a cluster only when it has run twice (XLA's threshold for lazy compilation)."""
+EMBEDDED_BYTES = 2**26
+"""The most weights for a copy in each bucket's code: 130 MB of them took 1.1 GB a bucket, 2.7 GB more while compiling
+(2 cores, TF 2.21, dense layers). With so many, `xla-direct`, which reads the model's variables, is as fast."""
 CPU_FLAG = "--tf_xla_cpu_global_jit"
 """Read once, when TensorFlow starts; changes nothing for graphs that do not ask for clustering."""
 
@@ -36,7 +39,13 @@ class SessionXla:
     keeps_variables: bool = False
 
     def build(self, subject: Subject, bucket: Bucket) -> Runner:
-        """Return a runner for this bucket alone; raises `Unfit` where the graph has tables, which XLA lacks."""
+        """Return a runner for this bucket alone.
+
+        Raises `Unfit` where the graph has tables, which XLA lacks, and on CPUs for more than `EMBEDDED_BYTES`.
+        """
+        if not subject.is_gpu and subject.weights_bytes > EMBEDDED_BYTES:
+            weights = f"{subject.weights_bytes / 2**20:.0f} MiB of weights"
+            raise Unfit(f"each batch size would hold {weights} nine times over; 'xla-direct' shares them")
         shapes = fixed_shapes(subject, bucket)
         graph = frozen(subject, open_shapes(subject.signature))
         if graph.rebuilt:

@@ -201,9 +201,8 @@ class ContinuousCoalescer:
             except BaseException as error:  # not even a SystemExit in a model may leave callers waiting for ever
                 self._runner.fail(members, error)
             call_in_loop(self._loop, partial(self._deliver, members))
-            waiting = self._waiting
-            self._in_company = self._shares_host and len(members) + waiting.count > 1
-            if self._in_company and waiting.rows < waiting.splitter.max_rows:
+            self._in_company = self._shares_host and len(members) + self._waiting.count > 1
+            if self._in_company and self._waiting.rows < self._waiting.splitter.max_rows:
                 call_in_loop(self._loop, self._intake.begin)
                 return
             members = self._next_batch()
