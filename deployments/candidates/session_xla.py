@@ -20,8 +20,8 @@ WARMING_RUNS = 4
 """Auto-clustering compiles a cluster only when it has run twice (XLA's threshold for lazy compilation)."""
 EMBEDDED_BYTES = 2**26
 """The most weights for a copy in each bucket's code: 130 MB of them took 1.1 GB a bucket, 2.7 GB more while compiling
-(2 cores, TF 2.21, dense layers, 5.4 ms). `xla-direct`, which reads the model's variables, took 1.2 times as long for one
-row and 1.1 for 8; LiteRT on both cores less than either."""
+(2 cores, TF 2.21, dense layers, 5.4 ms). `xla-direct`, which reads the model's variables, took 1.2 times as long for
+one row and 1.1 for 8; LiteRT on both cores less than either."""
 CPU_FLAG = "--tf_xla_cpu_global_jit"
 """Read once, when TensorFlow starts; changes nothing for graphs that do not ask for clustering."""
 
