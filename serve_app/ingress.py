@@ -65,7 +65,8 @@ class KerasReplica(ModelGrpcMethods, ModelReplica):
         self.servable.trace = tracing.recorder()
         access_log.skip_unwanted(logging.getLogger("ray.serve"))
         accepting.tend_connections()
-        gc.set_threshold(max(gc.get_threshold()[0], NEW_OBJECTS))
+        if 0 < gc.get_threshold()[0] < NEW_OBJECTS:  # 0: somebody has turned it off
+            gc.set_threshold(NEW_OBJECTS)
         routes = ModelRoutes(self.servable, self.door.limits, self.door.preprocess)
         app = with_cors(guarded(routes, self.tokens, is_ready_path), self.door.cors_origins)
         if self.servable.trace is None:  # otherwise Serve's span is to be open around it
