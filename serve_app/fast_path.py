@@ -28,6 +28,7 @@ from serve_app.access_log import dropping_handlers
 from serve_app.errors import error_response
 from serve_app.inference import positive_seconds
 from serve_app.responses import Message, Receive, Scope, Send
+from serve_app.serve_metrics import sample_latencies
 
 Cancel = Callable[[], None]
 
@@ -68,6 +69,7 @@ def _before(app: Any) -> App:
     handlers = dropping_handlers(serve_log)
     if handlers is None or not hasattr(asyncio, "timeout"):  # Python 3.10
         return inner
+    sample_latencies(replica._metrics_manager)
     return FastPath(inner, *_offered[-1], replica, handlers)
 
 

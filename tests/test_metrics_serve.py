@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from bench import http_load
+from serve_app.load import payload
 from serve_app.metrics import FAMILIES
 from tests.processes import ROOT, Server, model_application, solo_serve, write_config
 
@@ -41,14 +43,14 @@ def send(server: Server, body: bytes) -> int:
         return error.code
 
 
-def scrape(server: Server) -> dict[str, list[tuple[dict[str, str], float]]]:
-    """Return every sample of ours by name, with its labels."""
+def scrape(server: Server, prefix: str = "ray_keras_solo_") -> dict[str, list[tuple[dict[str, str], float]]]:
+    """Return every sample of ours, or of another prefix, by name, with its labels."""
     found = re.search(r"metrics for Prometheus: (http\S+)", server.log.read_text())
     assert found is not None
     with urllib.request.urlopen(found[1], timeout=30) as answer:
         text = answer.read().decode()
     samples: dict[str, list[tuple[dict[str, str], float]]] = {}
-    for name, labels, value in re.findall(r"^(ray_keras_solo_\w+)\{(.*)\} (\S+)$", text, flags=re.MULTILINE):
+    for name, labels, value in re.findall(rf"^({prefix}\w+)\{{(.*)\}} (\S+)$", text, flags=re.MULTILINE):
         samples.setdefault(name, []).append((dict(re.findall(r'(\w+)="([^"]*)"', labels)), float(value)))
     return samples
 
@@ -120,3 +122,24 @@ def test_the_page_is_at_the_root(server: Server) -> None:
         (model,) = json.load(answer)["models"]
     assert (model["name"], model["state"], model["replicas"]) == ("digits", "READY", 1)
     assert Path(model["path"]) == Path("v2/models/digits")
+
+
+@pytest.mark.serve
+def test_serves_histograms_take_a_sample_of_many_requests_and_its_counters_all(server: Server) -> None:
+    """The last one here, since the others count what the module has sent."""
+    request = payload.of_model(f"{server.url}/v2/models/digits", form="binary")
+    load = http_load.run(request, clients=16, seconds=2)
+    assert load.errors == 0
+    sent = load.count + GOOD + BAD
+
+    def of_digits(samples: dict[str, Any], name: str) -> float:
+        return sum(value for labels, value in samples.get(name, []) if labels["application"] == "digits")
+
+    ends_s = time.monotonic() + WAIT_S
+    counted = 0.0
+    while counted < sent:
+        assert time.monotonic() < ends_s, (counted, sent)
+        time.sleep(0.5)
+        samples = scrape(server, "ray_serve_")
+        counted = of_digits(samples, "ray_serve_deployment_request_counter_total")
+    assert 0 < of_digits(samples, "ray_serve_deployment_processing_latency_ms_count") < counted
