@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import sys
 import time
@@ -163,6 +164,7 @@ def main() -> None:
     parser.add_argument("--in-time-s", type=float, required=True)
     args = parser.parse_args()
     load = OpenLoop("127.0.0.1", args.port, args.message.read_bytes(), args.rate, args.seconds)
+    gc.disable()  # what it keeps are samples, no garbage, and its pauses would be the server's latencies
     started_s = time.process_time()
     uvloop.run(load.run())
     generator_cores = (time.process_time() - started_s) / args.seconds
