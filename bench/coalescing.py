@@ -125,12 +125,16 @@ def _closed_loops(server: served.Served, args: argparse.Namespace) -> Rounds:
     for _ in range(args.rounds):
         for clients in CLIENTS:
             for name in args.settings:
-                request = _request(server, _set(name))
-                http_load.run(request, clients, WARM_UP_S)
-                loop = http_load.run(request, clients, args.seconds)
+                loop = _closed_loop(server, _set(name), clients, args.seconds)
                 rounds[name][clients].append(loop)
                 print(f"{name:15} {clients:3} clients: {loop.per_s:7.0f}/s, p50 {loop.p50_ms:8.2f} ms", flush=True)
     return rounds
+
+
+def _closed_loop(server: served.Served, model: str, clients: int, seconds: float) -> Load:
+    request = _request(server, model)
+    http_load.run(request, clients, WARM_UP_S)
+    return http_load.run(request, clients, seconds)
 
 
 def _set(name: str) -> str:
@@ -151,21 +155,14 @@ def _request(server: served.Served, model: str, **headers: str) -> Request:
 def _overload(server: served.Served, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Offer `continuous` three times what it can do, between two closed loops that say what that is."""
     model = _set("continuous")
-    before = _most(server, model, args.seconds)
+    before = _closed_loop(server, model, CLIENTS[-1], args.seconds)
     told = _open_loop(server, model, 3 * before.per_s, args.overload_seconds, folder)
-    after = _most(server, model, args.seconds)
+    after = _closed_loop(server, model, CLIENTS[-1], args.seconds)
     closed_loops_per_s = [before.per_s, after.per_s]
     overload = {"seconds": args.overload_seconds, "closed_loops_per_s": closed_loops_per_s, **told}
     told_ms = f"answered {told['answered_ms']} ms, refused {told['refused_ms']} ms"
     print(f"overload: {told['in_time_per_s']:.0f}/s in time of {closed_loops_per_s}; {told_ms}", flush=True)
     return overload
-
-
-def _most(server: served.Served, model: str, seconds: float) -> Load:
-    """Return what so many clients reach that more would only wait."""
-    request = _request(server, model)
-    http_load.run(request, CLIENTS[-1], WARM_UP_S)
-    return http_load.run(request, CLIENTS[-1], seconds)
 
 
 def _open_loop(server: served.Served, model: str, rate_per_s: float, seconds: float, folder: Path) -> dict[str, Any]:

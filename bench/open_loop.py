@@ -73,7 +73,8 @@ class OpenLoop:
         """Per request: due (seconds from start), latency in seconds, status (or `LOST`, `UNSENT`)."""
 
     async def run(self) -> None:
-        """Send everything, then wait for what is on its way."""
+        """Send everything, then wait for what is on its way; the process's garbage collector stays off."""
+        gc.disable()  # what it keeps are samples, no garbage, and its pauses would be the server's latencies
         await asyncio.gather(*[self._connect() for _ in range(64)])
         self._started_s = time.perf_counter()
         sent = 0
@@ -164,7 +165,6 @@ def main() -> None:
     parser.add_argument("--in-time-s", type=float, required=True)
     args = parser.parse_args()
     load = OpenLoop("127.0.0.1", args.port, args.message.read_bytes(), args.rate, args.seconds)
-    gc.disable()  # what it keeps are samples, no garbage, and its pauses would be the server's latencies
     started_s = time.process_time()
     uvloop.run(load.run())
     generator_cores = (time.process_time() - started_s) / args.seconds
