@@ -31,7 +31,7 @@ from bench import coalescing_in_process, coalescing_plot, earlier, http_load, se
 from bench.http_load import Load
 from serve_app.load import payload
 from serve_app.load.request import Request
-from tests.client_cluster import as_driver
+from tests.support.client_cluster import as_driver
 
 MODELS = ("bench.models:wide_mlp", "bench.models:wider_mlp")
 """One that HTTP holds back at many clients, and one that the device holds back."""
@@ -142,7 +142,7 @@ def _set(name: str) -> str:
     if name == OWN:
         return OWN
     # Imported here: what imports Ray must not do so before `as_driver`.
-    from serve_app.client.handle import open_handle
+    from serve_app.client.handle_way import open_handle
 
     open_handle(SWITCHED).reconfigure.remote(SETTINGS[name]).result(timeout_s=60)
     return SWITCHED

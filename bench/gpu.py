@@ -30,8 +30,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import gpu_plots, http_load, machine, payloads, served, stopping
-from serve_app.checks import probes
-from serve_app.environment import free_port
+from serve_app.cli.doctor import probes
+from serve_app.front.ports import free_port
 
 Step = Callable[[], None]
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from serve_app.checks import probes
+from serve_app.cli.doctor import probes
 
 PACKAGES = ("keras-solo", "tensorflow", "keras", "ray", "numpy")
 

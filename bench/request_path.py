@@ -1,4 +1,4 @@
-"""Microseconds of Python per request in `serve_app.routes`, with a model that takes none; no sockets, no TensorFlow.
+"""Python µs a request costs in `serve_app.http.model_routes`, with a model that takes none; no sockets, no TensorFlow.
 
     python -m bench.request_path [--json FILE]
 
@@ -22,8 +22,8 @@ import numpy as np
 from deployments.execution import Answer
 from deployments.servable import Servable
 from deployments.tensors import Rows, Signature, TensorSpec
-from serve_app.limits import Limits
-from serve_app.routes import ModelRoutes
+from serve_app.config.surface import Limits
+from serve_app.http.model_routes import ModelRoutes
 
 FLOAT32 = np.dtype(np.float32)
 HEADERS = [

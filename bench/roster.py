@@ -22,7 +22,7 @@ import psutil
 
 from bench import contenders, requests
 from bench.contenders import ROOT, Contender
-from serve_app.environment import free_port
+from serve_app.front.ports import free_port
 
 START_S = 300
 ANSWER_S = 30

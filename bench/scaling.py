@@ -29,16 +29,16 @@ import typer
 
 from bench import http_load, machine, scaling_plot
 from bench.served import ROOT, Served, application, serve
-from serve_app import sizing
-from serve_app.environment import free_port
+from deployments.coalescing.plan_times import PlanTimes
+from serve_app.cli.size import answer
+from serve_app.cli.size.answer import Overheads, Wanted
+from serve_app.cli.size.simulation import forecast
+from serve_app.front.ports import free_port
 from serve_app.load import payload
 from serve_app.load.closed_loop import ClosedLoop
 from serve_app.load.connection import run as run_loop
 from serve_app.load.open_loop import OpenLoop
 from serve_app.load.summary import Summary, summarise
-from serve_app.sizing import Overheads, Wanted
-from serve_app.sizing_simulation import forecast
-from serve_app.sizing_times import PlanTimes
 
 RESULTS = ROOT / "bench" / "results"
 SHARES = (0.3, 0.6, 0.85)
@@ -69,7 +69,7 @@ def main(
         "machine": machine.describe(),
         "seconds": seconds,
         "overheads": asdict(overheads),
-        "door_per_s": round(sizing.door_per_s(overheads)),
+        "door_per_s": round(answer.door_per_s(overheads)),
         "node": node,
         "plan": plan["chosen"],
         "times": asdict(PlanTimes.of(plan)),
@@ -109,11 +109,11 @@ def run_us(served: Served, times: PlanTimes, seconds: float) -> float:
 def measure(served: Served, count: int, times: PlanTimes, overheads: Overheads, seconds: float) -> list[dict[str, Any]]:
     """Return the points of one number of replicas."""
     request = payload.of_model(f"http://127.0.0.1:{served.port}/v2/models/nap")
-    capacity_per_s = count * sizing.capacity_per_s(times, overheads)
+    capacity_per_s = count * answer.capacity_per_s(times, overheads)
     points = []
     for share in SHARES:
         rate_per_s = share * capacity_per_s
-        expected = forecast(sizing.load_of(times, Wanted(rate_per_s, 0.0, 0.0), overheads, count, 1))
+        expected = forecast(answer.load_of(times, Wanted(rate_per_s, 0.0, 0.0), overheads, count, 1))
         seen = summarise(run_loop(OpenLoop(request, rate_per_s, seconds).run()), seconds, rate_per_s=rate_per_s)
         said = {"p50_ms": expected.p50_s * 1e3, "p99_ms": expected.p99_s * 1e3, "per_s": rate_per_s}
         points.append(_point(count, share, seen, said))

@@ -21,7 +21,7 @@ from typing import Any
 
 from bench import earlier, machine
 from bench.single_predict_plot import plot
-from deployments import plan_cache
+from deployments.planning import cache
 
 RESULTS = Path(__file__).parent / "results"
 TARGETS = {
@@ -40,8 +40,8 @@ def main() -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        plan_cache.use_xla_cache(Path(folder))  # also lets sessions cluster for XLA, so that no candidate is missing
-        from tests import architectures
+        cache.use_xla_cache(Path(folder))  # also lets sessions cluster for XLA, so that no candidate is missing
+        from tests.support import architectures
 
         known = [*architectures.SMALL, *architectures.LARGE]
         results = []
@@ -65,7 +65,7 @@ def write(results: list[dict[str, Any]], options: argparse.Namespace) -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("models", nargs="*", help="names in tests/architectures.py; all by default")
+    parser.add_argument("models", nargs="*", help="names in tests/support/architectures.py; all by default")
     parser.add_argument("--budget", type=float, default=60.0, help="the plan's, in seconds")
     parser.add_argument("--seconds", type=float, default=8.0, help="of taking turns, for each model")
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -77,8 +77,8 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     import keras
 
     from deployments.loading import from_keras
-    from deployments.plan import PlanOptions, make_plan
-    from tests import architectures
+    from deployments.planning.plan import PlanOptions, make_plan
+    from tests.support import architectures
 
     model = from_keras(architectures.build(name))
     plan = make_plan(model, PlanOptions(allowed_batch_sizes=(1,), budget_s=options.budget))
@@ -105,10 +105,10 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def first_inputs(model: Any) -> Any:
     """Return one row of sample inputs, as the plan draws them."""
-    from deployments.planning.buckets import Bucket
+    from deployments.candidates._bucket import Bucket
+    from deployments.candidates._subject import Subject
     from deployments.planning.options import PlanOptions
     from deployments.planning.reference import Reference
-    from deployments.planning.subject import Subject
 
     return Reference(Subject(model, "/CPU:0"), PlanOptions(allowed_batch_sizes=(1,))).cases(Bucket(1))[0].inputs
 
@@ -116,12 +116,12 @@ def first_inputs(model: Any) -> Any:
 def candidates(model: Any, inputs: Any) -> tuple[dict[str, Call], dict[str, str]]:
     """Return every candidate that verifies, built afresh, as a call; and why the others do not run."""
     from deployments.candidates import all_candidates
+    from deployments.candidates._bucket import Bucket
+    from deployments.candidates._subject import Subject
     from deployments.planning.attempts import Attempts
-    from deployments.planning.buckets import Bucket
     from deployments.planning.crashes import CrashLog
     from deployments.planning.options import PlanOptions
     from deployments.planning.reference import Reference
-    from deployments.planning.subject import Subject
 
     subject, wanted = Subject(model, "/CPU:0"), PlanOptions(allowed_batch_sizes=(1,))
     attempts = Attempts(subject, Reference(subject, wanted), CrashLog(None, ""))

@@ -26,7 +26,7 @@ import numpy as np
 import psutil
 
 from bench import served, soak_plot, stopping
-from serve_app.environment import free_port
+from serve_app.front.ports import free_port
 from tests.faults.client import Connection, Target
 
 RESULTS = Path(__file__).parent / "results"

@@ -26,7 +26,7 @@ import yaml
 
 from bench import machine, requests
 from bench.served import ROOT, SOLO
-from serve_app.environment import free_port
+from serve_app.front.ports import free_port
 from serve_app.load import payload
 from serve_app.load.request import Request
 

@@ -1,6 +1,6 @@
 """Domain errors, raised by everything below HTTP.
 
-They carry facts (which field, what was expected, how long to wait) and no status code: `serve_app.errors`
+They carry facts (which field, what was expected, how long to wait) and no status code: `serve_app.http.errors`
 holds the one table that maps each class to a protocol's status.
 """
 

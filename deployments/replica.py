@@ -19,21 +19,22 @@ import ray
 from ray import serve
 from ray.experimental import internal_kv
 
-from deployments import plan_cache
 from deployments.coalescing import CoalesceOptions, SwitchingCoalescer, make_coalescer
 from deployments.errors import ConfigError, LoadError, cause_of
 from deployments.events import event
 from deployments.execution import Answer
 from deployments.fetching import shown
 from deployments.health import Health
+from deployments.planning import cache
 from deployments.servable import Servable
 from deployments.statistics import Stages
 from deployments.tensors import Array
 
 if TYPE_CHECKING:
-    from deployments.device import Device
+    from deployments.device.select import Device
     from deployments.loading import Precision, Source
     from deployments.planning.options import PlanOptions, Progress
+
 
 PROGRESS_KEY = "keras-solo/progress/{name}/{version}"
 """Where a loading replica leaves `[done fraction of the plan, step]` as JSON, in the cluster's key-value store."""
@@ -118,13 +119,13 @@ def make_servable(options: ReplicaOptions) -> tuple[Servable, Health]:
     kind = _device_kind(options)
     _prepare_environment(kind)
     if options.plan.cache_dir is not None:
-        plan_cache.use_xla_cache(options.plan.cache_dir)
+        cache.use_xla_cache(options.plan.cache_dir)
     # Imported here: TensorFlow reads its environment when it is imported, and only replicas may import it.
-    from deployments import device, loading
-    from deployments.plan import make_plan
-    from deployments.planning import ledger
+    from deployments import loading
+    from deployments.device import ledger, select
+    from deployments.planning.plan import make_plan
 
-    chosen = device.select(kind, gpu_memory_mb=options.gpu_memory_mb, tf32=options.tf32, share=_gpu_share())
+    chosen = select.select(kind, gpu_memory_mb=options.gpu_memory_mb, tf32=options.tf32, share=_gpu_share())
     source = loading.localize(options.source, lambda step: tell(None, step))
     tell(None, f"loading {shown(options.source.uri)}")
     model = loading.load(source, options.precision)

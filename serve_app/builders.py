@@ -15,17 +15,17 @@ from deployments import fetching
 from deployments.loading import Source
 from deployments.planning.options import PlanOptions
 from deployments.replica import ReplicaOptions
-from serve_app import launcher
-from serve_app.config import KNOBS, GatewayArgs, ModelArgs
-from serve_app.limits import DoorOptions, Limits
-from serve_app.sources import check_source
+from serve_app.cluster import serve_run
+from serve_app.config.args import KNOBS, GatewayArgs, ModelArgs
+from serve_app.config.sources import check_source
+from serve_app.config.surface import DoorOptions, Limits
 
 log = logging.getLogger("ray.serve")
 
 
 def model_app(args: dict[str, Any]) -> Application:
     """Build one model's application; raises `ConfigError` naming the key that is wrong."""
-    with launcher.ends_serve_run():
+    with serve_run.ends_serve_run():
         model = ModelArgs.parse(args)
         model.check_tokens("args")
         return _bind_model(model, check_source(model, "args"))
@@ -35,7 +35,7 @@ def gateway_app(args: dict[str, Any]) -> Application:
     """Build the gateway's application; raises `ConfigError` naming the key that is wrong."""
     from serve_app.gateway import Gateway
 
-    with launcher.ends_serve_run():
+    with serve_run.ends_serve_run():
         gateway: Any = Gateway  # a Deployment since the decorator, which has no types
         parsed = GatewayArgs.parse(args)
         parsed.check_tokens("args")

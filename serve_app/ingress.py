@@ -11,14 +11,18 @@ from ray.serve import metrics as instruments
 
 from deployments.events import event
 from deployments.replica import ModelReplica, ReplicaOptions
-from serve_app import accepting, access_log, environment, fast_path, tracing
-from serve_app.access import App, Tokens, guarded, is_ready_path
-from serve_app.autoscaling import LoadMeter
-from serve_app.cors import with_cors
+from serve_app.config.surface import DoorOptions
+from serve_app.config.tokens import Tokens
+from serve_app.fast_path import accepting, access_log, past_serve
+from serve_app.front import environment
 from serve_app.grpc.methods import ModelGrpcMethods
-from serve_app.limits import DoorOptions
-from serve_app.metrics import Publisher
-from serve_app.routes import ModelRoutes
+from serve_app.http.asgi import App
+from serve_app.http.cors import with_cors
+from serve_app.http.guard import guarded, is_ready_path
+from serve_app.http.model_routes import ModelRoutes
+from serve_app.observe import tracing
+from serve_app.observe.load_meter import LoadMeter
+from serve_app.observe.metrics import Publisher
 
 NEW_OBJECTS = 20_000
 """So many more than before bring the garbage collector, not 700: 256 waiting requests are 8,000 objects, none of them
@@ -70,7 +74,7 @@ class KerasReplica(ModelGrpcMethods, ModelReplica):
         routes = ModelRoutes(self.servable, self.door.limits, self.door.preprocess)
         app = with_cors(guarded(routes, self.tokens, is_ready_path), self.door.cors_origins)
         if self.servable.trace is None:  # otherwise Serve's span is to be open around it
-            fast_path.offer(app, routes.prediction_paths)
+            past_serve.offer(app, routes.prediction_paths)
         return app
 
     async def record_autoscaling_stats(self) -> dict[str, float]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.processes import Server, model_application, solo_serve, write_config
+from tests.support.processes import Server, model_application, solo_serve, write_config
 
 QUICK = {"plan_budget_s": 2, "max_batch_size": 4}
 """Planned in seconds: which way of executing wins is not what these tests are about."""
@@ -21,8 +21,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     config = write_config(
         folder,
         model_application("digits", "models/digits.keras", labels=labels, **QUICK),
-        *(model_application(name, f"tests.models:{name}", **QUICK) for name in factories),
+        *(model_application(name, f"tests.support.models:{name}", **QUICK) for name in factories),
     )
-    # No driver joins this one, so that tests/test_exposure.py may hold it to loopback.
+    # No driver joins this one, so that tests/served/test_exposure.py may hold it to loopback.
     with solo_serve(config, folder / "solo.log", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0") as running:
         yield running

@@ -24,7 +24,7 @@ class Functions:
 
     def __init__(self, name: str, candidate: str) -> None:
         from deployments.loading import from_keras
-        from deployments.plan import PlanOptions, make_plan
+        from deployments.planning.plan import PlanOptions, make_plan
 
         self.row = function.ROWS[name]
         self.model = function.load(name)

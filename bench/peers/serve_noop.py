@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from serve_app import environment
+from serve_app.front import environment
 
 folder = environment.apply()
 

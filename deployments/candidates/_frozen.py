@@ -9,9 +9,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from deployments.candidates._bucket import open_shapes
 from deployments.candidates._interface import Unfit
-from deployments.planning.buckets import open_shapes
-from deployments.planning.subject import Subject
+from deployments.candidates._subject import Subject
 from deployments.tensors import Shape
 
 try:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from deployments.planning.buckets import Bucket
-from deployments.planning.subject import Subject
+from deployments.candidates._bucket import Bucket
+from deployments.candidates._subject import Subject
 from deployments.tensors import Arrays
 
 

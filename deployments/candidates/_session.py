@@ -10,7 +10,7 @@ from tensorflow.core.protobuf import config_pb2
 
 from deployments.candidates._frozen import Frozen
 from deployments.candidates._interface import Runner, Unfit
-from deployments.planning.subject import Subject
+from deployments.candidates._subject import Subject
 from deployments.tensors import Arrays
 
 try:

@@ -12,10 +12,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from deployments.candidates._bucket import Bucket, open_shapes
 from deployments.candidates._interface import Runner, Unfit
+from deployments.candidates._subject import Subject
 from deployments.candidates.xla import fixed_shapes
-from deployments.planning.buckets import Bucket, open_shapes
-from deployments.planning.subject import Subject
 from deployments.tensors import Arrays
 
 try:

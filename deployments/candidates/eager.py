@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from deployments.candidates._bucket import Bucket
 from deployments.candidates._interface import Runner
-from deployments.planning.buckets import Bucket
-from deployments.planning.subject import Subject
+from deployments.candidates._subject import Subject
 from deployments.tensors import Arrays
 
 

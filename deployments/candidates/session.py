@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deployments.candidates._bucket import Bucket, open_shapes
 from deployments.candidates._frozen import frozen
 from deployments.candidates._interface import Runner
 from deployments.candidates._session import CALLER_THREAD, SessionSettings, session_runner
-from deployments.planning.buckets import Bucket, open_shapes
-from deployments.planning.subject import Subject
+from deployments.candidates._subject import Subject
 
 
 @dataclass(frozen=True)

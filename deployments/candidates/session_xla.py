@@ -8,12 +8,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from deployments.candidates._bucket import Bucket, open_shapes
 from deployments.candidates._frozen import Frozen, frozen
 from deployments.candidates._interface import Runner, Unfit
 from deployments.candidates._session import SessionSettings, session_runner
+from deployments.candidates._subject import Subject, tensor_dtype
 from deployments.candidates.xla import fixed_shapes
-from deployments.planning.buckets import Bucket, open_shapes
-from deployments.planning.subject import Subject, tensor_dtype
 from deployments.tensors import Shape
 
 WARMING_RUNS = 4

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from deployments.candidates._bucket import Bucket
 from deployments.candidates._interface import Runner, Unfit
+from deployments.candidates._subject import Subject
 from deployments.candidates.function import calling
-from deployments.planning.buckets import Bucket
-from deployments.planning.subject import Subject
 
 
 def fixed_shapes(subject: Subject, bucket: Bucket) -> tuple[tuple[int | None, ...], ...]:

@@ -17,7 +17,8 @@ from deployments.events import event
 from deployments.fetching import addresses, archives, checksum, remote
 
 if TYPE_CHECKING:
-    from deployments.loading.source import Source
+    from deployments.source import Source
+
 
 DEFAULT_FOLDER = "~/.cache/keras-solo/sources"
 ABOUT = "about.json"

@@ -6,7 +6,6 @@ import hashlib
 from pathlib import Path
 
 from deployments.errors import LoadError
-from deployments.loading.fingerprint import of_folder
 
 CHUNK_BYTES = 1 << 20
 
@@ -26,3 +25,17 @@ def require(found: str, wanted: str | None, what: str) -> None:
     """Raise `LoadError` unless `found` is the wanted checksum; None wants none."""
     if wanted is not None and found != wanted.lower():
         raise LoadError(f"'{what}': its SHA-256 is {found}, but source_sha256 is {wanted.lower()}")
+
+
+CHUNK_BYTES = 1 << 20
+
+
+def of_folder(folder: Path) -> str:
+    """Return the SHA-256, in hex, of every file's relative path and bytes under `folder`."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"\n{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+    return digest.hexdigest()

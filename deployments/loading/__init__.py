@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deployments.loading.source import Precision, Source
 from deployments.model import LoadedModel
+from deployments.source import Precision, Source
 
 __all__ = ["Precision", "Source", "from_keras", "load", "localize"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from deployments.errors import LoadError
 from deployments.loading import importing, keras_file, keras_model, precision, saved_model
-from deployments.loading.source import HDF5_SUFFIXES, Precision, Source
 from deployments.model import LoadedModel
+from deployments.source import HDF5_SUFFIXES, Precision, Source
 
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 ACCEPTED = "expected a .keras, .h5 or .hdf5 file, a SavedModel folder, or 'module:function'"

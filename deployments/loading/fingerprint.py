@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-CHUNK_BYTES = 1 << 20
+from deployments.fetching.checksum import of_folder
 
 
 def of_keras(model: Any) -> str:
@@ -35,17 +35,6 @@ def of_keras(model: Any) -> str:
 def of_text(text: str) -> str:
     """Return the SHA-256, in hex, of a text."""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def of_folder(folder: Path) -> str:
-    """Return the SHA-256, in hex, of every file's relative path and bytes under `folder`."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"\n{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _config_text(model: Any) -> str:

@@ -12,7 +12,7 @@ import keras
 
 from deployments.errors import LoadError
 from deployments.loading import keras2_hdf5
-from deployments.loading.source import HDF5_SUFFIXES
+from deployments.source import HDF5_SUFFIXES
 
 REASON_CHARS = 400
 """Keras repeats whole configs in its messages; this much of the innermost one says what is wrong."""

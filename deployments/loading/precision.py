@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deployments.errors import LoadError
-from deployments.loading.source import PRECISIONS, Precision
+from deployments.source import PRECISIONS, Precision
 
 
 def apply(model: Any, precision: Precision) -> Any:

@@ -10,9 +10,10 @@ from typing import Any
 import tensorflow as tf
 
 from deployments.errors import LoadError
+from deployments.fetching import checksum
 from deployments.loading import fingerprint, names, serving_graph, specs
-from deployments.loading.source import Source
 from deployments.model import LoadedModel
+from deployments.source import Source
 from deployments.tensors import Signature, TensorSpec
 
 INIT_SIGNATURE = "__saved_model_init_op"
@@ -77,7 +78,7 @@ def _from_objects(path: Path, source: Source, root: Any, function: Any) -> Loade
 
 def _from_graph(path: Path, source: Source, cause: Exception) -> LoadedModel:
     try:
-        graph = serving_graph.read(path, fingerprint.of_folder(path)[:12])
+        graph = serving_graph.read(path, checksum.of_folder(path)[:12])
         definition = graph.signatures.get(source.signature_name)
         if definition is None:
             raise missing_signature(source, graph.signatures)
@@ -101,7 +102,7 @@ def _first_line(error: Exception) -> str:
 def _model(
     path: Path, source: Source, signature: Signature, call: Callable[..., tuple[Any, ...]], variables: tuple[Any, ...]
 ) -> LoadedModel:
-    content = f"{fingerprint.of_folder(path)} {source.signature_name}"
+    content = f"{checksum.of_folder(path)} {source.signature_name}"
     return LoadedModel(signature, call, variables, None, fingerprint.of_text(content), source.uri)
 
 

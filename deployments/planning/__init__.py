@@ -1,1 +1,1 @@
-"""How a plan is made: samples, verification, timing, selection; `deployments.plan` joins them."""
+"""How a plan is made: samples, verification, timing, selection; `deployments.planning.plan` joins them."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from deployments.candidates import Candidate, Runner, Unfit
+from deployments.candidates._bucket import Bucket
+from deployments.candidates._subject import Subject
 from deployments.errors import LoadError
-from deployments.planning.buckets import Bucket
 from deployments.planning.crashes import CrashLog
 from deployments.planning.reference import Reference
-from deployments.planning.subject import Subject
 from deployments.planning.trials import Trial
 from deployments.planning.verification import Differs
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deployments import plan_cache
 from deployments.candidates import all_candidates
+from deployments.candidates._bucket import Bucket
+from deployments.candidates._subject import Subject
 from deployments.model import LoadedModel
-from deployments.plan_cache import StoredPlan
+from deployments.planning import cache
 from deployments.planning.attempts import Attempts
 from deployments.planning.baseline import predict_p50_s
-from deployments.planning.buckets import Bucket
+from deployments.planning.cache import StoredPlan
 from deployments.planning.crashes import CrashLog
 from deployments.planning.identity import identity
 from deployments.planning.options import PlanOptions
@@ -21,7 +22,6 @@ from deployments.planning.reference import Reference
 from deployments.planning.remembering import merged, remembered, restored, unfinished
 from deployments.planning.search import Search
 from deployments.planning.selection import choose
-from deployments.planning.subject import Subject
 from deployments.planning.trials import Trial
 
 WAIT_BUDGETS = 3
@@ -50,13 +50,13 @@ def find(
     reference = Reference(subject, options, None if exact is None else exact.call)
     # Made first: a model that takes no sample, or whose rows influence each other, fails before anything is built.
     subject.sample = reference.cases(wanted[0])[0].inputs
-    attempts = Attempts(subject, reference, CrashLog(options.cache_dir, plan_cache.key(known_as)))
+    attempts = Attempts(subject, reference, CrashLog(options.cache_dir, cache.key(known_as)))
     if options.cache_dir is None:
         return _search(attempts, reference, options, wanted, subject)
     stored = _stored(options.cache_dir, known_as, wanted)
     # A kept plan that somebody else carries on is good enough; without one there is nothing to start from.
     wait_s = WAIT_BUDGETS * options.budget_s if stored is None else 0.0
-    with plan_cache.measuring(options.cache_dir, known_as, wait_s) as alone:
+    with cache.measuring(options.cache_dir, known_as, wait_s) as alone:
         stored = _stored(options.cache_dir, known_as, wanted)
         left = unfinished(stored) if stored is not None and alone and options.budget_s > 0 else ()
         chosen = None if stored is None or left else restored(stored, attempts, wanted)
@@ -69,12 +69,12 @@ def find(
         if options.budget_s > 0:
             starts = stored.starts + 1 if stored is not None and left else 1
             kept = remembered(found.chosen, found.rows, found.predict_p50_s, starts)
-            plan_cache.store(options.cache_dir, known_as, kept)
+            cache.store(options.cache_dir, known_as, kept)
     return found
 
 
 def _stored(folder: Path, known_as: Mapping[str, Any], wanted: tuple[Bucket, ...]) -> StoredPlan | None:
-    stored = plan_cache.load(folder, known_as, {candidate.name for candidate in all_candidates()})
+    stored = cache.load(folder, known_as, {candidate.name for candidate in all_candidates()})
     return stored if stored is not None and stored.chosen.keys() == {bucket.key for bucket in wanted} else None
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from deployments.candidates._bucket import Bucket, open_shapes
+from deployments.candidates._subject import Subject
+from deployments.device.ledger import memory_text
 from deployments.errors import LoadError
-from deployments.planning.buckets import Bucket, open_shapes
-from deployments.planning.ledger import memory_text
 from deployments.planning.options import PlanOptions
 from deployments.planning.samples import ROWS, samples, tiled
-from deployments.planning.subject import Subject
 from deployments.planning.verification import Differs, largest_error
 from deployments.planning.vocabularies import vocabularies
 from deployments.tensors import Array, Arrays

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deployments.candidates import all_candidates
-from deployments.plan_cache import StoredPlan
+from deployments.candidates._bucket import Bucket
 from deployments.planning.attempts import Attempts
-from deployments.planning.buckets import Bucket
+from deployments.planning.cache import StoredPlan
 from deployments.planning.search import SPENT
 from deployments.planning.trials import Trial
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from deployments.candidates import Candidate, all_candidates
+from deployments.candidates._bucket import Bucket
 from deployments.errors import LoadError
 from deployments.planning.attempts import Attempts
-from deployments.planning.buckets import Bucket
 from deployments.planning.options import PlanOptions
 from deployments.planning.reference import Reference
 from deployments.planning.selection import ONE_FOR_ALL

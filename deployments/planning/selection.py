@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from deployments.planning.buckets import Bucket
+from deployments.candidates._bucket import Bucket
 from deployments.planning.trials import Trial
 
 Table = Mapping[Bucket, Sequence[Trial]]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from deployments.candidates._bucket import Bucket
 from deployments.errors import InvalidInput, NotReady
-from deployments.planning.buckets import Bucket
 from deployments.planning.trials import Trial
 from deployments.tensors import Array, Arrays, Signature
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deployments.candidates import Candidate, Runner
-from deployments.planning.buckets import Bucket
+from deployments.candidates._bucket import Bucket
 
 OK = "ok"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from deployments.planning.subject import Subject
+from deployments.candidates._subject import Subject
 
 GATHERS = {"ResourceGather": (0, 1), "GatherV2": (0, 1), "Gather": (0, 1)}
 """Ops that look rows up, with the positions of the table and the indices among their inputs."""

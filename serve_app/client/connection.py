@@ -10,13 +10,13 @@ from typing import Literal
 
 from deployments.errors import NotReady
 from deployments.tensors import Array, Arrays, Signature
-from serve_app.client import background, lookup, values, wire
-from serve_app.client.door import Door
+from serve_app.client import background, http_messages, lookup, values
 from serve_app.client.failures import ReplicaGone
-from serve_app.client.handle import HandleWay, left_s
+from serve_app.client.handle_way import HandleWay, left_s
+from serve_app.client.http_messages import Wire
+from serve_app.client.http_way import Door
 from serve_app.client.lookup import Place
-from serve_app.client.wire import Wire
-from serve_app.errors import Unauthorized
+from serve_app.protocols.errors import Unauthorized
 
 Transport = Literal["auto", "http", "handle"]
 
@@ -70,9 +70,9 @@ class Connection:
     def _describe_by_door(self, deadline_s: float | None) -> Description | None:
         if self.door is None:
             return None
-        request = wire.get_request(f"{self.place.path}/config", self.door.host, self.token)
+        request = http_messages.get_request(f"{self.place.path}/config", self.door.host, self.token)
         try:
-            return Description(*wire.decode_config(self.door.exchange(request, deadline_s)))
+            return Description(*http_messages.decode_config(self.door.exchange(request, deadline_s)))
         except ReplicaGone:
             if not self._falls_back:
                 raise

@@ -11,9 +11,9 @@ import ray
 
 from deployments.errors import NotReady, UnknownModel
 from serve_app.client import background
-from serve_app.client.handle import DEPLOYMENT, HandleWay
-from serve_app.directory import DeployedModel, deployed, models_in, pick
-from serve_app.versions import model_path, version_path
+from serve_app.client.handle_way import DEPLOYMENT, HandleWay
+from serve_app.cluster.directory import DeployedModel, deployed, models_in, pick
+from serve_app.config.paths import model_path, version_path
 
 DESCRIBE_S = 10.0
 LOOPBACK = "127.0.0.1"

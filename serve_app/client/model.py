@@ -9,10 +9,10 @@ from typing import Any
 
 from deployments.errors import ConfigError, InvalidInput, NotReady, UnknownModel
 from deployments.tensors import Array, Arrays, Rows, Signature
-from serve_app import access
 from serve_app.client import background, lookup, values
 from serve_app.client.connection import Connection, Transport, connect
-from serve_app.errors import Unauthorized
+from serve_app.config import tokens
+from serve_app.protocols.errors import Unauthorized
 
 Answer = Array | dict[str, Array]
 
@@ -112,7 +112,7 @@ class Model:
 
     @property
     def _offered(self) -> str | None:
-        return self._token or access.bearer()
+        return self._token or tokens.bearer()
 
     def __repr__(self) -> str:
         version = "" if self.version is None else f", version={self.version!r}"

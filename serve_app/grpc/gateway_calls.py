@@ -12,15 +12,15 @@ from typing import Any
 import grpc
 
 from deployments.errors import NotReady
-from serve_app.access import Tokens, metadata_authorization
-from serve_app.directory import DeployedModel, Directory, pick, unknown
-from serve_app.errors import ModelsAreDeclared
-from serve_app.grpc.guarded_calls import OPEN_METHODS, Metadata
+from serve_app.cluster.directory import DeployedModel, Directory, pick, unknown
+from serve_app.config.tokens import Tokens
+from serve_app.grpc.guarded_calls import OPEN_METHODS, Metadata, metadata_authorization
 from serve_app.grpc.messages import SERVICE, Encoded, ModelInferResponse, message
 from serve_app.grpc.model_calls import fill, parse
-from serve_app.grpc.names import model_name_of, model_version_of
+from serve_app.grpc.request_names import model_name_of, model_version_of
 from serve_app.grpc.statuses import PassedOn
-from serve_app.server_metadata import server_metadata
+from serve_app.protocols.errors import ModelsAreDeclared
+from serve_app.protocols.server import server_metadata
 
 _UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 """Sizes are the replicas' to judge: each model has its own limit."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from serve_app.access import Tokens, metadata_authorization
+from serve_app.config.tokens import Tokens
+
+
+def metadata_authorization(metadata: Iterable[tuple[str, str | bytes]]) -> bytes:
+    """Return the value of a gRPC call's metadata `authorization`, empty where it has none."""
+    value = dict(metadata).get("authorization", "")
+    return value if isinstance(value, bytes) else value.encode("latin-1", "replace")
+
 
 Metadata = Iterable[tuple[str, str | bytes]]
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cached_property
 from typing import Any
 
-from serve_app.access import Tokens
-from serve_app.directory import Directory
+from serve_app.cluster.directory import Directory
+from serve_app.config.tokens import Tokens
 from serve_app.grpc.gateway_calls import GatewayCalls
 from serve_app.grpc.guarded_calls import Calls, Metadata, guarded_calls
 from serve_app.grpc.messages import Encoded

@@ -15,12 +15,12 @@ from google.protobuf.message import DecodeError
 from deployments.errors import InvalidInput, cause_of
 from deployments.servable import Servable
 from deployments.statistics import Stages
-from serve_app.errors import BodyTooLarge, ModelsAreDeclared
+from serve_app.grpc.codec import GrpcCodec
 from serve_app.grpc.guarded_calls import Metadata
 from serve_app.grpc.messages import ModelInferRequest, message
-from serve_app.protocols import v2_metadata
-from serve_app.protocols.grpc_codec import GrpcCodec
-from serve_app.server_metadata import server_metadata
+from serve_app.protocols.errors import BodyTooLarge, ModelsAreDeclared
+from serve_app.protocols.open_inference import metadata as v2_metadata
+from serve_app.protocols.server import server_metadata
 
 
 class ModelCalls:

@@ -2,7 +2,7 @@
 
 Messages stay bytes on both sides here: the replica alone decodes them. In Serve's Python proxy the handlers also add
 the `application` metadata that it routes by, from the model's name in the request, where a client sent none; HAProxy
-does the same by `serve_app.haproxy_front`.
+does the same by `serve_app.front.haproxy`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from serve_app.grpc.messages import SERVICE, SERVICE_DESCRIPTOR
-from serve_app.grpc.names import model_name_of, model_version_of
+from serve_app.grpc.request_names import model_name_of, model_version_of
 
 APPLICATION = "application"
 _MODELS_PREFIX = "/v2/models/"

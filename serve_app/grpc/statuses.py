@@ -1,6 +1,6 @@
 """What goes wrong, as gRPC: one table from exception to status code.
 
-An error travels as over HTTP (`serve_app.errors`): raised by whoever notices, caught once by the method that Serve
+An error travels as over HTTP (`serve_app.http.errors`): raised by whoever notices, caught once by the method that Serve
 called, which sets code and text on the call's context. It is not raised on from there: Serve would log a stack trace
 for every bad request.
 """
@@ -21,8 +21,8 @@ from deployments.errors import (
     UnknownModel,
 )
 from deployments.events import failure
-from serve_app import errors
-from serve_app.errors import BodyTooLarge, ModelsAreDeclared, Unauthorized
+from serve_app.http import errors
+from serve_app.protocols.errors import BodyTooLarge, ModelsAreDeclared, Unauthorized
 
 
 class PassedOn(SoloError):

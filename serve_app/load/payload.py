@@ -12,8 +12,8 @@ import numpy as np
 import orjson
 
 from serve_app.load.request import Request
-from serve_app.protocols import v2_binary
 from serve_app.protocols.datatypes import BY_NAME
+from serve_app.protocols.open_inference import binary
 
 INLINE_VALUES = 1024
 """Inputs up to this many values travel as JSON, larger ones as binary tensors."""
@@ -64,7 +64,7 @@ def _json(url: str, tensors: list[dict[str, Any]], arrays: list[Array]) -> Reque
 
 
 def _binary(url: str, tensors: list[dict[str, Any]], arrays: list[Array]) -> Request:
-    data = [bytes(v2_binary.encode_tensor(array)) for array in arrays]
+    data = [bytes(binary.encode_tensor(array)) for array in arrays]
     sized = zip(tensors, arrays, data, strict=True)
     inputs = [{**_head(t, a), "parameters": {"binary_data_size": len(raw)}} for t, a, raw in sized]
     head = orjson.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}})

@@ -21,7 +21,7 @@ from serve_app.load import payload
 from tests.faults.client import Load, Target
 from tests.faults.report import keep
 from tests.faults.stand import Stand, answers_per_s, closed_loop, stand
-from tests.processes import model_application
+from tests.support.processes import model_application
 
 FACTOR = 5
 SECONDS = 60.0

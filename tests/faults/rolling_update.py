@@ -21,7 +21,7 @@ from tests.faults import requests
 from tests.faults.client import Check, Load, Target
 from tests.faults.report import main
 from tests.faults.stand import Stand, application, stand, under, until
-from tests.processes import BIN, clean_environ
+from tests.support.processes import BIN, clean_environ
 
 REQUESTS = 20_000
 CLIENTS = 8

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from tests.faults.client import Load, summary
-from tests.processes import Server, model_application, solo_serve, write_config
+from tests.support.processes import Server, model_application, solo_serve, write_config
 
 LIMIT_S = 280.0
 """The longest that one load may last."""

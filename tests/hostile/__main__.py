@@ -24,7 +24,7 @@ from tests.hostile.cases import Tally
 from tests.hostile.kinds import KINDS, Kind
 from tests.hostile.numbers import check_numbers
 from tests.hostile.watch import Watched
-from tests.processes import Server, model_application, ports_of, solo_serve, write_config
+from tests.support.processes import Server, model_application, ports_of, solo_serve, write_config
 
 QUICK = {"plan_budget_s": 2, "max_batch_size": 4}
 GROWTH_MB = 150.0
@@ -71,7 +71,7 @@ def _served(folder: Path, attached: int | None) -> Any:
     config = write_config(
         folder,
         model_application("digits", "models/digits.keras", labels=labels, **QUICK),
-        *(model_application(name, f"tests.models:{name}", **QUICK) for name in names),
+        *(model_application(name, f"tests.support.models:{name}", **QUICK) for name in names),
     )
     return solo_serve(config, folder / "solo.log")
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.hostile.cases import Request
 from tests.hostile.mutations import change_bytes, change_members, dump
-from tests.routes_harness import binary_request, tensor
+from tests.support.routes_harness import binary_request, tensor
 
 Headers = tuple[tuple[str, str], ...]
 

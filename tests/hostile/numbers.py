@@ -13,7 +13,7 @@ from tests.hostile.bodies import infer, predict
 from tests.hostile.cases import ANSWER_S, Tally
 from tests.hostile.rpc import Call, Caller
 from tests.hostile.wire import Connection
-from tests.routes_harness import binary_request
+from tests.support.routes_harness import binary_request
 
 SPECIAL = (math.nan, math.inf, -math.inf, 1.0, 3.4028234663852886e38, -0.0, 1e-45)
 TOKENS = "[" + ",".join(json.dumps(value) for value in SPECIAL) + "]"

@@ -13,7 +13,7 @@ from random import Random
 from tests.hostile.bodies import HALF, V1, A, binary_requests, infer, picture, predict
 from tests.hostile.cases import Request
 from tests.hostile.mutations import change_bytes, dump
-from tests.routes_harness import tensor
+from tests.support.routes_harness import tensor
 
 BOUND_S = 45.0
 """A head must be whole within 30 s, then HAProxy answers 408."""

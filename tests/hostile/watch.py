@@ -17,7 +17,7 @@ from tests.hostile.bodies import HALF, PIXELS, SIMPLE, A, infer, predict
 from tests.hostile.cases import ANSWER_S
 from tests.hostile.rpc import Call, Caller, good
 from tests.hostile.wire import Connection
-from tests.processes import Server
+from tests.support.processes import Server
 
 MARKS = {"replica": ":KerasReplica", "gateway": ":Gateway", "haproxy": "haproxy -"}
 """How a process's command line tells what it is."""

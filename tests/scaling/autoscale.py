@@ -27,7 +27,7 @@ from serve_app.load.closed_loop import ClosedLoop
 from serve_app.load.connection import run
 from serve_app.load.request import Request
 from serve_app.load.summary import summarise
-from tests.processes import Server, model_application, solo_serve, write_config
+from tests.support.processes import Server, model_application, solo_serve, write_config
 
 MOST = 3
 CLIENTS = 24

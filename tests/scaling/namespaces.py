@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve_app.node_environment import KEPT_CLOSED, PORTS, ray_ports, variables
-from tests.processes import BIN, ROOT, clean_environ
+from serve_app.front.node import KEPT_CLOSED, PORTS, ray_ports, variables
+from tests.support.processes import BIN, ROOT, clean_environ
 
 BRIDGE = "solo9br"
 PREFIX = "solo9n"

@@ -2,7 +2,7 @@
 
     python -m tests.scaling.nodes [--results FILE.json]
 
-Three nodes with a logical GPU each, and between them only the ports that `serve_app.node_environment.PORTS` lists.
+Three nodes with a logical GPU each, and between them only the ports that `serve_app.front.node.PORTS` lists.
 Checked: models spread; HTTP enters at every node and reaches every replica; a node is killed under load (lost
 requests counted); another joins and is used; nothing listens for other nodes outside the list. `make scaling`.
 """
@@ -25,9 +25,9 @@ from serve_app.load import payload
 from serve_app.load.connection import run
 from serve_app.load.open_loop import OpenLoop
 from serve_app.load.summary import summarise
-from tests.processes import model_application, write_config
 from tests.scaling import namespaces
 from tests.scaling.namespaces import Node
+from tests.support.processes import model_application, write_config
 
 HTTP, GRPC = 8000, 9000
 RATE_PER_S = 30.0

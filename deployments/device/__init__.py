@@ -1,0 +1,1 @@
+"""The only room that knows GPUs: choosing, sharing, and counting memory. May import errors."""

@@ -1,0 +1,1 @@
+"""`solo doctor`: whether this machine can serve, one module per part of it."""

@@ -1,0 +1,99 @@
+"""`solo serve`: start Ray and Serve for one config, watch it come up, say what it serves, and end it cleanly."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deployments.errors import ConfigError
+from serve_app.cli.serve import progress
+from serve_app.cli.serve.say import say
+from serve_app.cli.serve.waiting import wait_until_answering, wait_until_running
+from serve_app.cluster.deploying import cluster, end
+from serve_app.cluster.options import Options
+from serve_app.cluster.resources import nodes
+from serve_app.config import serve_yaml
+from serve_app.config.grpc_options import with_grpc
+from serve_app.config.serve_yaml import ServeConfig
+from serve_app.front import environment, ports, soft_stop
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8000
+
+
+def serve(path: Path, options: Options) -> None:
+    """Serve the config at `path` until SIGINT or SIGTERM; every process started here is gone afterwards.
+
+    Raises `ConfigError` before anything starts where the config is wrong, and `LoadError` where a model cannot
+    be served; in both cases nothing is left running.
+    """
+    folder = environment.apply()
+    try:
+        config = serve_yaml.read(path)
+        raw = _with_address(config.raw, options)
+        _check_port(raw["http_options"], options)
+        raw, remark = with_grpc(raw, raw["http_options"]["host"], ports.is_port_free, options.port is not None)
+        if remark:
+            say(remark)
+        environment.leave_free({raw["http_options"]["port"], raw["grpc_options"]["port"]})
+        _run(raw, config, options)
+    finally:
+        # A HAProxy that Serve started while it shut down, out of reach since its parent is gone.
+        end(soft_stop.left_behind(folder))
+        environment.remove(folder)
+
+
+def _run(raw: dict[str, Any], config: ServeConfig, options: Options) -> None:
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    with cluster(raw, config, options, say):
+        # Ray's core replaces the handlers with ones that print a stack and die (ray 2.60).
+        _stop_on_signals(stop)
+        with progress.shown(sys.stdout, say) as show:
+            wait_until_running(config, stop, show)
+        wait_until_answering(config, raw["http_options"], stop)
+        if not stop.is_set():
+            _announce(config, raw["http_options"])
+        stop.wait()
+        say("stopping")
+
+
+def _check_port(http: Mapping[str, Any], options: Options) -> None:
+    if options.address == "local" and not ports.is_port_free(http["host"], http["port"]):
+        raise ConfigError(f"http_options.port: {http['host']}:{http['port']} is taken; choose another with --port")
+
+
+def _with_address(raw: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """Return the config with the HTTP address filled in: the option's, the config's, or the default."""
+    http = dict(raw.get("http_options") or {})
+    http["host"] = options.host or http.get("host", DEFAULT_HOST)
+    http["port"] = options.port or http.get("port", DEFAULT_PORT)
+    return {**raw, "http_options": http}
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+
+
+def _announce(config: ServeConfig, http: Mapping[str, Any]) -> None:
+    """Print what is served, where, on what device, and a line to try it with."""
+    from serve_app.cli.serve import announcement
+
+    base = announcement.base_url(http)
+    door = announcement.front_door(http["port"])
+    say(f"ready on {base} ({door})")
+    for path, model in zip(config.paths, config.models, strict=True):
+        for line in announcement.model_lines(f"{base}{path}", model.tokens):
+            say(f"  {line}")
+    say(f"the page: {base}/   metrics for Prometheus: {_metrics_url()}")
+
+
+def _metrics_url() -> str:
+    """Return where this node's exporter answers; Ray chose its port."""
+    node = nodes()[0]
+    return f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"

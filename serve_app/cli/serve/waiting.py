@@ -1,0 +1,79 @@
+"""Watching a config come up: until every application runs, and until every model answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from deployments.errors import LoadError
+from serve_app.cli.serve import unplaced as placement
+from serve_app.cli.serve.progress import Show
+from serve_app.cli.serve.say import say
+from serve_app.cluster.resources import demands_of, free
+from serve_app.config.serve_yaml import ServeConfig
+
+POLL_S = 0.25
+ANSWER_S = 30.0
+"""How long the front door may take to learn of a replica that runs."""
+
+
+def wait_until_running(config: ServeConfig, stop: threading.Event, show: Show) -> None:
+    """Poll Serve until every application runs; raise `LoadError` with the reason of the first that failed."""
+    from ray import serve as ray_serve
+
+    said: dict[str, str] = {}
+    unplaced = placement.Unplaced(demands_of(config), say)
+    while not stop.is_set():
+        apps = ray_serve.status().applications
+        for name, app in apps.items():
+            if app.status in {"DEPLOY_FAILED", "UNHEALTHY"}:
+                raise LoadError(f"application '{name}': {_reason(app)}")
+            if said.get(name) != app.status:
+                said[name] = app.status
+                say(f"{name}: {app.status.lower()}")
+        if apps and all(app.status == "RUNNING" for app in apps.values()):
+            return
+        steps = _steps(config)
+        for name, (fraction, step) in steps.items():
+            show(name, fraction, step)
+        unplaced.look(steps, free)
+        stop.wait(POLL_S)
+
+
+def _steps(config: ServeConfig) -> dict[str, tuple[float, str]]:
+    """Return how far each loading model's replica last said it is."""
+    from ray.experimental import internal_kv
+
+    from deployments.replica import PROGRESS_KEY
+
+    keys = {model.label: PROGRESS_KEY.format(name=model.name, version=model.version) for model in config.models}
+    said = {label: internal_kv._internal_kv_get(key) for label, key in keys.items()}
+    return {label: tuple(json.loads(text)) for label, text in said.items() if text is not None}
+
+
+def wait_until_answering(config: ServeConfig, http: Mapping[str, Any], stop: threading.Event) -> None:
+    """Wait for the front door: it learns of a running replica a moment later than Serve's controller."""
+    from serve_app.cli.serve import announcement
+
+    ends_s = time.monotonic() + ANSWER_S
+    base = announcement.base_url(http)
+    waiting = [f"{base}{path}/ready" for path in config.paths]
+    while waiting and not stop.wait(POLL_S):
+        waiting = [url for url in waiting if not announcement.answers(url)]
+        if time.monotonic() > ends_s:
+            raise LoadError(f"{waiting[0]} does not answer, although its replica runs; see `solo doctor`")
+
+
+_RAISED = re.compile(r"(?:[\w.]+Error|[\w.]*(?:Exit|Exception)): ", re.DOTALL)
+
+
+def _reason(app: Any) -> str:
+    """Return the last exception's text out of Serve's report, which carries whole stack traces."""
+    texts = [app.message, *(deployment.message for deployment in app.deployments.values())]
+    text = max((text or "" for text in texts), key=len)
+    found = list(_RAISED.finditer(text))
+    return text[found[-1].end() :].strip() if found else text.strip()

@@ -1,0 +1,212 @@
+"""The arguments of `model_app` and `gateway_app`, as they stand under `args:` in a serve config."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from deployments.errors import ConfigError
+from serve_app.config.tokens import SERVER_WIDE, TokenSource
+from serve_app.protocols.image.preprocess import Preprocess
+
+Positive = Annotated[int, Field(ge=1)]
+ArgsT = TypeVar("ArgsT", bound="Args")
+
+
+class Args(BaseModel):
+    """Frozen arguments that refuse unknown keys and say in one line what is wrong."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @classmethod
+    def parse(cls: type[ArgsT], raw: object, where: str = "args") -> ArgsT:
+        """Return validated arguments; raise `ConfigError` naming each wrong key and what was expected there."""
+        if not isinstance(raw, Mapping):
+            raise ConfigError(f"{where}: expected a mapping of keys to values, got {type(raw).__name__}")
+        try:
+            return cls.model_validate(dict(raw))
+        except ValidationError as error:
+            lines = [_line(cls, where, dict(detail)) for detail in error.errors()]
+            raise ConfigError("; ".join(lines)) from None
+
+
+def _line(cls: type[BaseModel], where: str, detail: Mapping[str, Any]) -> str:
+    """Return one pydantic error detail as `where.key: what was expected, got what`."""
+    key = ".".join([where, *map(str, detail["loc"])])
+    if detail["type"] == "extra_forbidden":
+        if "token" in str(detail["loc"][-1]).lower():
+            return f"{key}: no token stands in a config, which Serve shows; name it by token_env or token_file"
+        near = difflib.get_close_matches(str(detail["loc"][-1]), cls.model_fields, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(_keys(cls))}"
+        return f"{key}: unknown key; {hint}"
+    if detail["type"] == "missing":
+        return f"{key}: missing; this key is required"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    # A token that somebody put there instead of its name must not be printed.
+    is_secret = "token" in str(detail["loc"][:1])
+    is_whole = isinstance(detail["input"], Mapping) and len(detail["loc"]) == 0
+    got = "" if is_whole or is_secret else f", got {detail['input']!r}"
+    return f"{key}: {message[0].lower()}{message[1:]}{got}"
+
+
+def _keys(cls: type[BaseModel]) -> list[str]:
+    """Return a class's keys, its own before those of every door."""
+    return sorted(cls.model_fields, key=lambda name: name in DoorArgs.model_fields)
+
+
+class DoorArgs(Args):
+    """Who may come in: the same keys for a model and for the gateway."""
+
+    token_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = SERVER_WIDE
+    token_file: str | None = None
+    cors_origins: tuple[str, ...] = ()
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s?#@*]+", origin):
+                raise ValueError("expected origins such as https://app.example.com, without a path, or '*'")
+        return origins
+
+    @property
+    def tokens(self) -> TokenSource:
+        """Where this door's tokens are; a file that is named takes the place of the server-wide variable."""
+        is_named = "token_env" in self.model_fields_set
+        file = None if self.token_file is None else str(Path(self.token_file).expanduser().resolve())
+        env = self.token_env if is_named or file is None else None
+        return TokenSource(env, file, is_required=is_named)
+
+    def check_tokens(self, where: str) -> None:
+        """Raise `ConfigError` where the tokens cannot be read here."""
+        try:
+            self.tokens.read()
+        except ConfigError as error:
+            raise ConfigError(f"{where}.{error}") from None
+
+
+class ModelArgs(DoorArgs):
+    """What one model is and how it is served. The README's table explains every key."""
+
+    name: str
+    source: str
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "1"
+    source_args: dict[str, Any] = {}
+    source_sha256: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")] | None = None
+    source_options: dict[str, Any] = {}
+    source_cache: str = "~/.cache/keras-solo/sources"
+    custom_objects: str | None = None
+    safe_mode: bool = True
+    signature_name: str = "serving_default"
+    device: Literal["auto", "gpu", "cpu"] = "auto"
+    gpu_memory_mb: Positive | None = None
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    tf32: bool = False
+    tolerance: Annotated[float, Field(gt=0)] | None = None
+    allowed_batch_sizes: tuple[Positive, ...] = ()
+    max_batch_size: Positive = 32
+    allowed_lengths: tuple[Positive, ...] = ()
+    padding_value: float = 0.0
+    coalesce: Literal["off", "window", "continuous"] = "continuous"
+    batch_wait_timeout_s: Annotated[float, Field(ge=0)] = 0.01
+    max_queue_delay_ms: Annotated[float, Field(ge=0)] = 0.0
+    max_queue_rows: Positive | None = None
+    candidates: tuple[str, ...] = ()
+    plan_budget_s: Annotated[float, Field(ge=0)] = 30.0
+    plan_cache: str | None = "~/.cache/keras-solo"
+    inline_bound_ms: Annotated[float, Field(ge=0)] = 1.0
+    labels: tuple[str, ...] = ()
+    preprocess: Preprocess | None = None
+    nonfinite: Literal["pass", "refuse"] = "pass"
+    hang_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    max_body_mb: Annotated[float, Field(gt=0)] = 64.0
+    server_timing: bool = True
+    metrics: bool = True
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,128}", name) or name in {".", ".."}:
+            raise ValueError("expected 1 to 128 letters, digits, '_', '-' or '.'")
+        return name
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _version(cls, version: object) -> object:
+        return str(version) if isinstance(version, int) and not isinstance(version, bool) else version
+
+    @field_validator("allowed_batch_sizes", "allowed_lengths")
+    @classmethod
+    def _ascending(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if list(sizes) != sorted(set(sizes)):
+            raise ValueError("expected ascending sizes, none twice")
+        return sizes
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels(cls, labels: object) -> object:
+        """Take a list of names, or the path of a text file with one name a line."""
+        if not isinstance(labels, str):
+            return [str(label) for label in labels] if isinstance(labels, list) else labels
+        path = Path(labels)
+        if not path.is_file():
+            raise ValueError("expected a list of names, or the path of a text file with one name a line")
+        return path.read_text(encoding="utf-8").splitlines()
+
+    @model_validator(mode="after")
+    def _sizes(self) -> ModelArgs:
+        """Refuse allowed batch sizes that contradict an explicit largest one (Triton's and TF Serving's rule)."""
+        given = "max_batch_size" in self.model_fields_set
+        if self.allowed_batch_sizes and given and self.allowed_batch_sizes[-1] != self.max_batch_size:
+            raise ValueError(
+                f"allowed_batch_sizes: expected its last to equal max_batch_size ({self.max_batch_size}), "
+                f"got {self.allowed_batch_sizes[-1]}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _memory(self) -> ModelArgs:
+        """Refuse a cap on the memory of a GPU that is not to be used."""
+        if self.device == "cpu" and self.gpu_memory_mb is not None:
+            raise ValueError("gpu_memory_mb: expected none with device cpu")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The name, with the version where that is not the first: unlike the name, one of a kind in a config."""
+        return self.name if self.version == "1" else f"{self.name} version {self.version}"
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The allowed batch sizes, ascending: those given, or the powers of two up to `max_batch_size`."""
+        if self.allowed_batch_sizes:
+            return self.allowed_batch_sizes
+        powers = [1 << i for i in range(self.max_batch_size.bit_length()) if 1 << i < self.max_batch_size]
+        return (*powers, self.max_batch_size)
+
+
+KNOBS = frozenset({"coalesce", "batch_wait_timeout_s", "max_queue_delay_ms", "max_queue_rows"})
+"""The keys that `serve deploy` changes in running replicas, through Serve's `user_config`."""
+
+
+class GatewayArgs(DoorArgs):
+    """The gateway's arguments."""
+
+    max_body_mb: Annotated[float, Field(gt=0)] = 64.0
+    traffic: dict[str, dict[str, Annotated[float, Field(ge=0)]]] = {}
+
+    @field_validator("traffic", mode="before")
+    @classmethod
+    def _traffic(cls, traffic: object) -> object:
+        """Take versions that YAML reads as numbers, and refuse weights that leave nothing to choose."""
+        if not isinstance(traffic, dict) or not all(isinstance(weights, dict) for weights in traffic.values()):
+            raise ValueError("expected model: {version: weight}")
+        for name, weights in traffic.items():
+            if not any(isinstance(weight, int | float) and weight > 0 for weight in weights.values()):
+                raise ValueError(f"expected a weight above 0 for '{name}'")
+        return {name: {str(version): part for version, part in weights.items()} for name, weights in traffic.items()}

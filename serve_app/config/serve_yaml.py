@@ -1,0 +1,128 @@
+"""Reading a serve config and saying, before anything starts, what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deployments.errors import ConfigError
+from serve_app.config import paths, placement, traffic
+from serve_app.config.args import GatewayArgs, ModelArgs
+from serve_app.config.sources import check_source
+
+__all__ = ["ServeConfig", "check", "check_source", "read"]
+
+MODEL_APP = "serve_app:model_app"
+GATEWAY_APP = "serve_app:gateway_app"
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """A checked serve config."""
+
+    raw: Mapping[str, Any]
+    """The whole YAML, as Serve takes it."""
+    models: tuple[ModelArgs, ...]
+
+    @property
+    def pairs(self) -> list[tuple[Mapping[str, Any], ModelArgs]]:
+        """Each model's application with its checked arguments."""
+        apps = [app for app in self.raw["applications"] if app.get("import_path") == MODEL_APP]
+        return list(zip(apps, self.models, strict=True))
+
+    @property
+    def paths(self) -> list[str]:
+        """Each model's path: its own, or its version's where that is its application's prefix."""
+        return [paths.path_of(model.name, model.version, app.get("route_prefix", "/")) for app, model in self.pairs]
+
+
+def read(path: str | Path) -> ServeConfig:
+    """Read and check a serve config; raise `ConfigError` naming the file, the key and what was expected."""
+    raw = _load(Path(path))
+    try:
+        return check(raw)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def check(raw: Mapping[str, Any]) -> ServeConfig:
+    """Check every application's arguments, then names and prefixes across applications, then Serve's own schema."""
+    models: list[ModelArgs] = []
+    for where, app in _applications(raw):
+        args = app.get("args") or {}
+        if app.get("import_path") == GATEWAY_APP:
+            GatewayArgs.parse(args, f"{where}.args").check_tokens(f"{where}.args")
+        if app.get("import_path") != MODEL_APP:
+            continue
+        model = ModelArgs.parse(args, f"{where}.args")
+        model.check_tokens(f"{where}.args")
+        check_route(model, app.get("route_prefix", "/"), f"{where}.route_prefix")
+        check_unique(model, models, f"{where}.args")
+        placement.check_options(app, model, where)
+        check_source(model, f"{where}.args")
+        models.append(model)
+    _check_schema(raw)
+    config = ServeConfig(raw, tuple(models))
+    traffic.check_traffic(config.pairs, _applications(raw))
+    return config
+
+
+def check_route(model: ModelArgs, prefix: str, where: str) -> None:
+    """Raise unless `prefix` is where clients look: the model's path, its version's, or `/` for a single model."""
+    path = paths.model_path(model.name)
+    if prefix not in {path, paths.version_path(model.name, model.version), "/"}:
+        raise ConfigError(
+            f"{where}: expected '{path}', '{paths.version_path(model.name, model.version)}' beside other versions "
+            f"(or '/' where this is the only application), got '{prefix}'"
+        )
+
+
+def check_unique(model: ModelArgs, others: Iterable[ModelArgs], where: str) -> None:
+    """Raise where another application serves the same version of the same model."""
+    if any((other.name, other.version) == (model.name, model.version) for other in others):
+        raise ConfigError(
+            f"{where}.name: model '{model.name}' version '{model.version}' is declared twice; expected unique names, "
+            "or versions of their own"
+        )
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the serve config: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{path}: expected a mapping with 'applications', got {type(raw).__name__}")
+    return raw
+
+
+def _applications(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    apps = raw.get("applications")
+    if not isinstance(apps, list) or not apps:
+        raise ConfigError("applications: expected a list with at least one application")
+    for index, app in enumerate(apps):
+        where = f"applications[{index}]"
+        if not isinstance(app, Mapping):
+            raise ConfigError(f"{where}: expected a mapping, got {type(app).__name__}")
+        yield where, app
+
+
+def _check_schema(raw: Mapping[str, Any]) -> None:
+    """Let Serve's own schema judge the rest: http_options, deployments, duplicate names and prefixes."""
+    from pydantic import ValidationError
+    from ray.serve.schema import ServeDeploySchema
+
+    try:
+        ServeDeploySchema.model_validate(raw)
+    except ValidationError as error:
+        details = error.errors()
+        lines = [f"{'.'.join(map(str, d['loc'])) or 'config'}: {d['msg']}" for d in details]
+        raise ConfigError("; ".join(lines)) from None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None

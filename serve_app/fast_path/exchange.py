@@ -1,0 +1,187 @@
+"""A prediction goes from uvicorn's parser to the model's routes in one call, without a task of its own.
+
+uvicorn (0.54) answers each request in a task, which begins a pass of the event loop later, and hands it body and
+answer as messages through an event. That pays where an answer comes in parts, or takes its time. A prediction is one
+body in and one out, and most are answered before the parser's call returns; one that waits for the device is carried
+on by what it waits for. Parsing, pipelining, closing, and every other request stay uvicorn's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from serve_app.http.asgi import Message, Receive, Scope, Send
+from serve_app.http.errors import error_response
+
+JOINED_BYTES = 65536
+"""An answer up to this length is copied behind its head: cheaper than a second piece for the system call."""
+_STATUS_LINES = {int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n".encode() for status in HTTPStatus}
+
+
+class Door(Protocol):
+    """What answers predictions; `serve_app.fast_path.past_serve.FastPath` is the real one."""
+
+    def answer(
+        self, scope: Scope, receive: Receive, send: Send, cancel: Callable[[], None] | None = None
+    ) -> Coroutine[Any, Any, None]:
+        """Answer a request that `takes` was true of, as an ASGI app does.
+
+        There is no task to ask for: `cancel` cancels what the answer waits for.
+        """
+        ...
+
+    def takes(self, scope: Scope) -> bool:
+        """Return whether a POST request is for `answer` now, by its path and headers."""
+        ...
+
+
+class Exchange:
+    """One prediction and its answer, in the place of uvicorn's `RequestResponseCycle`, whose public names it has."""
+
+    __slots__ = (
+        *("_body", "_coroutine", "_door", "_headers", "_is_cancelled", "_protocol", "_reader"),
+        *("_status", "_waits"),
+        *("disconnected", "keep_alive", "missing_bytes", "response_complete"),
+    )
+
+    def __init__(self, protocol: Any, door: Door, keep_alive: bool, body_bytes: int) -> None:
+        self._protocol = protocol
+        self._door = door
+        self._body: list[bytes] = []
+        self._coroutine: Coroutine[Any, Any, None] | None = None
+        self._waits: asyncio.Future[Any] | None = None
+        """What the app waits for."""
+        self._reader: asyncio.Future[None] | None = None
+        """Done when the body is whole, where the app waits for that."""
+        self._is_cancelled = False
+        """Whether the app's next wait is to be cancelled."""
+        self._status = 0
+        self._headers: Any = ()
+        self.keep_alive = keep_alive
+        self.missing_bytes = body_bytes
+        """How much of the body is still to come, by what the head says of it."""
+        self.disconnected = False
+        self.response_complete = False
+
+    def feed(self, piece: bytes) -> None:
+        """Take a piece of the body."""
+        self.missing_bytes -= len(piece)
+        if not self.response_complete:
+            self._body.append(piece)
+
+    def end_body(self) -> None:
+        """Begin, or carry on who waits for the body: it is whole."""
+        if self._reader is not None:
+            if not self._reader.done():
+                self._reader.set_result(None)
+        else:
+            self.begin()
+
+    def begin(self) -> None:
+        """Run the app as far as it gets; nothing if it has begun."""
+        if self._coroutine is None and not self.response_complete:
+            self._coroutine = self._door.answer(self._protocol.scope, self.receive, self.send, self.cancel)
+            self._step(None)
+
+    def leave(self) -> None:
+        """Cancel whatever the app waits for: the client is gone."""
+        self.disconnected = True
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Cancel what the app waits for, or will wait for next."""
+        if self._waits is None or not self._waits.cancel():
+            self._is_cancelled = True
+
+    async def receive(self) -> Message:
+        """Return the whole body as ASGI's one message."""
+        if self.missing_bytes and not self.disconnected:
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        if self.disconnected:
+            return {"type": "http.disconnect"}
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(self, message: Message) -> None:
+        """Keep the head of the answer; write it with the body."""
+        if message["type"] == "http.response.start":
+            self._status, self._headers = message["status"], message["headers"]
+            return
+        flow = self._protocol.flow
+        while flow.write_paused and not self.disconnected:
+            await flow.drain()
+        if not self.disconnected:
+            self._write(message["body"])
+
+    def _step(self, _: object) -> None:
+        """Carry the app on to where it waits next, as a task would."""
+        coroutine = self._coroutine
+        if coroutine is None:
+            return
+        try:
+            waits = coroutine.send(None)
+        except StopIteration:
+            self._end(None)
+        except (KeyboardInterrupt, SystemExit):
+            self._end(None)
+            raise
+        except BaseException as error:
+            self._end(error)
+        else:
+            self._wait_for(waits)
+
+    def _wait_for(self, waits: asyncio.Future[Any] | None) -> None:
+        if waits is None:  # `asyncio.sleep(0)`
+            self._protocol.loop.call_soon(self._step, None)
+            return
+        waits._asyncio_future_blocking = False
+        self._waits = waits
+        waits.add_done_callback(self._step)
+        if self._is_cancelled:
+            self._is_cancelled = False
+            waits.cancel()
+
+    def _write(self, body: bytes) -> None:
+        protocol = self._protocol
+        parts = [_STATUS_LINES[self._status]]
+        for name, value in protocol.server_state.default_headers:
+            parts += (name, b": ", value, b"\r\n")
+        for name, value in self._headers:
+            if name == b"connection":  # nobody here says anything but `close`
+                self.keep_alive = False
+            else:
+                parts += (name, b": ", value, b"\r\n")
+        parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        transport = protocol.transport
+        if len(body) > JOINED_BYTES:
+            transport.writelines((b"".join(parts), body))
+        else:
+            parts.append(body)
+            transport.write(b"".join(parts))
+        self.response_complete = True
+        if not self.keep_alive:
+            transport.close()
+
+    def _end(self, error: BaseException | None) -> None:
+        """Close the books: the app has returned, or failed."""
+        self._coroutine = self._waits = None
+        self._body = []
+        if self.disconnected:
+            self.response_complete = True
+            return
+        if not self.response_complete:
+            # The app answers its failures itself: what it did not is one of ours, and logged as such.
+            self.keep_alive = False
+            response = error_response(error or RuntimeError("the request was not answered"))
+            self._status = response.status
+            self._headers = (
+                (b"content-type", response.content_type),
+                (b"content-length", b"%d" % len(response.body)),
+            )
+            self._write(response.body)
+        self._protocol.on_response_complete()

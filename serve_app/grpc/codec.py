@@ -1,0 +1,171 @@
+"""`ModelInferRequest` to named arrays, arrays to `ModelInferResponse`; the messages are `serve_app.grpc.messages`'.
+
+Tensors come as `raw_input_contents`, all of them or none and in the inputs' order, or as typed `contents`; answers
+always carry `raw_output_contents`, the only form that every client reads. Source:
+https://github.com/kserve/open-inference-protocol (gRPC); parameters are Triton's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from deployments.errors import InvalidInput, UnknownModel
+from deployments.servable import Servable
+from deployments.tensors import Array, Arrays
+from serve_app.grpc.messages import ModelInferResponse
+from serve_app.protocols.datatypes import Datatype, datatype_of, require_datatype
+from serve_app.protocols.open_inference import binary
+from serve_app.protocols.open_inference.classification import classify
+from serve_app.protocols.open_inference.fields import require_integer, require_shape
+from serve_app.protocols.open_inference.request import InferRequest, Wanted
+
+_CONTENTS = {
+    "BOOL": ("bool_contents", np.bool_),
+    "UINT8": ("uint_contents", np.uint32),
+    "UINT16": ("uint_contents", np.uint32),
+    "UINT32": ("uint_contents", np.uint32),
+    "UINT64": ("uint64_contents", np.uint64),
+    "INT8": ("int_contents", np.int32),
+    "INT16": ("int_contents", np.int32),
+    "INT32": ("int_contents", np.int32),
+    "INT64": ("int64_contents", np.int64),
+    "FP32": ("fp32_contents", np.float32),
+    "FP64": ("fp64_contents", np.float64),
+    "BYTES": ("bytes_contents", object),
+}
+"""Datatype to the field of `InferTensorContents` that holds it, and its type there; FP16 and BF16 have none."""
+
+
+class GrpcCodec:
+    """Decodes requests to one model version and encodes its answers; what the signature settles is looked up once."""
+
+    def __init__(self, servable: Servable) -> None:
+        self._name, self._version, self._labels = servable.name, servable.version, servable.labels
+        signature = servable.signature
+        self._inputs = {spec.name: (spec, datatype_of(spec)) for spec in signature.inputs}
+        self._outputs = {spec.name: index for index, spec in enumerate(signature.outputs)}
+        self._output_types = tuple((spec.name, datatype_of(spec).name) for spec in signature.outputs)
+        self._all = tuple(Wanted(index, True) for index in range(len(signature.outputs)))
+
+    def is_known(self, name: str, version: str) -> bool:
+        """Return whether `name` is this model and `version` empty or this one."""
+        return name == self._name and version in ("", self._version)
+
+    def require_known(self, name: str, version: str) -> None:
+        """Raise `UnknownModel` unless `is_known`."""
+        if name != self._name:
+            raise UnknownModel(f"Request for unknown model: '{name}' is not found; here is '{self._name}'")
+        if version not in ("", self._version):
+            raise UnknownModel(
+                f"Request for unknown model: '{name}' version '{version}' is not found; deployed: '{self._version}'"
+            )
+
+    def decode(self, request: Any) -> InferRequest:
+        """Return a `ModelInferRequest` as named arrays `[rows, ...]`; raise `UnknownModel` or `InvalidInput`."""
+        self.require_known(request.model_name, request.model_version)
+        parameters = _parameters("the request", request.parameters)
+        timeout_us = require_integer("the request", parameters, "timeout")
+        inputs = self._decode_inputs(request.inputs, request.raw_input_contents)
+        wanted = self._wanted(request.outputs) if request.outputs else self._all
+        return InferRequest(inputs, wanted, request.id, timeout_us / 1e6 if timeout_us else None)
+
+    def encode(self, outputs: Arrays, request: InferRequest) -> Any:
+        """Return the wanted outputs as a `ModelInferResponse`."""
+        response = ModelInferResponse(model_name=self._name, model_version=self._version, id=request.request_id or "")
+        for want in request.wanted:
+            values = outputs[want.index]
+            name, datatype = self._output_types[want.index]
+            if want.classes:
+                values, datatype = classify(name, values, want.classes, self._labels), "BYTES"
+            response.outputs.add(name=name, datatype=datatype, shape=values.shape)
+            response.raw_output_contents.append(bytes(binary.encode_tensor(values)))
+        return response
+
+    def _decode_inputs(self, tensors: Any, raw: Any) -> dict[str, Array]:
+        if raw and len(raw) != len(tensors):
+            raise InvalidInput(
+                f"raw_input_contents: expected one entry for each of the {len(tensors)} inputs, got {len(raw)}"
+            )
+        inputs: dict[str, Array] = {}
+        for index, tensor in enumerate(tensors):
+            spec, datatype = self._input_of(tensor, inputs)
+            shape = require_shape(spec, list(tensor.shape))
+            if not raw:
+                inputs[spec.name] = _decode_contents(spec.name, datatype, shape, tensor)
+            elif tensor.HasField("contents"):
+                raise InvalidInput(f"input '{spec.name}': expected either contents or raw_input_contents, got both")
+            else:
+                body = raw[index]
+                inputs[spec.name] = binary.decode_tensor(spec.name, datatype, shape, body, 0, len(body))
+        return inputs
+
+    def _input_of(self, tensor: Any, seen: Mapping[str, Array]) -> tuple[Any, Datatype]:
+        known = self._inputs.get(tensor.name)
+        if known is None:
+            raise InvalidInput(f"unknown input '{tensor.name}'; expected {_quoted(self._inputs)}")
+        if tensor.name in seen:
+            raise InvalidInput(f"input '{tensor.name}' is given twice")
+        if tensor.parameters:
+            _parameters(f"input '{tensor.name}'", tensor.parameters)
+        require_datatype(tensor.name, tensor.datatype, known[1])
+        return known
+
+    def _wanted(self, tensors: Any) -> tuple[Wanted, ...]:
+        chosen: dict[str, Wanted] = {}
+        for tensor in tensors:
+            index = self._outputs.get(tensor.name)
+            if index is None:
+                raise InvalidInput(f"unknown output '{tensor.name}'; expected {_quoted(self._outputs)}")
+            if tensor.name in chosen:
+                raise InvalidInput(f"output '{tensor.name}' is asked for twice")
+            owner = f"output '{tensor.name}'"
+            classes = require_integer(owner, _parameters(owner, tensor.parameters), "classification") or 0
+            if classes and self._output_types[index][1] == "BYTES":
+                raise InvalidInput(f"{owner}: BYTES values cannot be classified")
+            chosen[tensor.name] = Wanted(index, True, classes)
+        return tuple(chosen.values())
+
+
+def _decode_contents(name: str, datatype: Datatype, shape: list[int], tensor: Any) -> Array:
+    if datatype.name not in _CONTENTS:
+        raise InvalidInput(f"input '{name}': {datatype.name} has no typed contents; expected raw_input_contents")
+    field, wide = _CONTENTS[datatype.name]
+    others = [other.name for other, _ in tensor.contents.ListFields() if other.name != field]
+    if others:
+        raise InvalidInput(f"input '{name}': expected {field} for {datatype.name}, got {others[0]}")
+    values = getattr(tensor.contents, field)
+    if len(values) != prod(shape):
+        raise InvalidInput(
+            f"input '{name}': expected {prod(shape)} values in {field} for shape {shape}, got {len(values)}"
+        )
+    array: Array = np.fromiter(values, wide, len(values))
+    return _narrow(name, array, datatype).reshape(shape)
+
+
+def _narrow(name: str, array: Array, datatype: Datatype) -> Array:
+    """Return 8- and 16-bit integers out of the 32-bit field that they travel in; raise where one does not fit."""
+    if array.dtype == datatype.dtype:
+        return array
+    limits = np.iinfo(datatype.dtype)
+    if array.size and (array.max() > limits.max or array.min() < limits.min):
+        raise InvalidInput(f"input '{name}': a value is beyond the range of {datatype.name}")
+    return array.astype(datatype.dtype)
+
+
+def _parameters(owner: str, parameters: Any) -> dict[str, Any]:
+    """Return a map of `InferParameter` as plain values; raise for shared memory, which nobody here could reach."""
+    plain = {}
+    for name, parameter in parameters.items():
+        if name.startswith("shared_memory_"):
+            raise InvalidInput(f"{owner}: shared memory is not supported; send the tensor in the request")
+        choice = parameter.WhichOneof("parameter_choice")
+        plain[name] = None if choice is None else getattr(parameter, choice)
+    return plain
+
+
+def _quoted(names: Mapping[str, Any]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

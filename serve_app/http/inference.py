@@ -1,0 +1,84 @@
+"""One inference, whatever the protocol: body → codec → servable → codec → answer, timed and counted.
+
+A codec is two plain functions; reading, inflating, deadlines, statistics and the Server-Timing receipt are here,
+once for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from deployments.errors import cause_of
+from deployments.servable import Servable
+from deployments.statistics import Stages
+from serve_app.config.surface import Limits
+from serve_app.http import bodies
+from serve_app.http.asgi import Receive
+from serve_app.http.deadlines import deadline_of
+from serve_app.http.disconnects import WhileWaiting
+from serve_app.protocols.codec import Codec, Headers, Response
+
+
+class Inference:
+    """Answers inference requests to one model."""
+
+    def __init__(self, servable: Servable, limits: Limits) -> None:
+        self.servable = servable
+        self.limits = limits
+
+    async def answer(self, headers: Headers, receive: Receive, codec: Codec[Any]) -> Response:
+        """Return the response to one request; every failure is counted here and raised on."""
+        started_ns = time.monotonic_ns()
+        try:
+            self.servable.check_room()
+            body = await bodies.read_body(receive, headers, self.limits.max_body_bytes)
+            if b"content-encoding" in headers:
+                body = await bodies.inflate_body(body, headers[b"content-encoding"], self.limits.max_body_bytes)
+            if codec.is_quick(body):
+                request = codec.decode(body, headers)
+            else:
+                request = await asyncio.to_thread(codec.decode, body, headers)
+            decoded_ns = time.monotonic_ns()
+            deadline_s = deadline_of(request.timeout_s, headers, started_ns)
+            with WhileWaiting(receive):
+                answer = await self.servable.predict(request.inputs, deadline_s)
+            answered_ns = time.monotonic_ns()
+            response = codec.encode(answer.outputs, request)
+            if headers.get(b"accept-encoding") in bodies.CODINGS:
+                await _compress(response, headers[b"accept-encoding"])
+        except BaseException as error:
+            # Cancellation too: a client that left is part of the count.
+            self.servable.statistics.failed(cause_of(error), time.monotonic_ns() - started_ns)
+            raise
+        stages = Stages.between(started_ns, decoded_ns, answered_ns, answer)
+        self.servable.statistics.succeeded(len(next(iter(request.inputs.values()))), stages)
+        if self.servable.trace is not None:
+            self.servable.trace(stages, answer.batch_rows)
+        if self.limits.server_timing:
+            response.headers = (*response.headers, (b"server-timing", server_timing(stages, answer.batch_rows)))
+        return response
+
+
+def server_timing(stages: Stages, batch_rows: int) -> bytes:
+    """Return the Server-Timing header's value: the stages in milliseconds, adding up to `total`."""
+    return (
+        b'decode;dur=%.3f, queue;dur=%.3f, batch;desc="rows %d";dur=%.3f, compute;dur=%.3f, encode;dur=%.3f, '
+        b"total;dur=%.3f"
+    ) % (
+        stages.decode_ns / 1e6,
+        stages.queue_ns / 1e6,
+        batch_rows,
+        stages.batch_ns / 1e6,
+        stages.compute_ns / 1e6,
+        stages.encode_ns / 1e6,
+        stages.total_ns / 1e6,
+    )
+
+
+async def _compress(response: Response, encoding: bytes) -> None:
+    body = await bodies.deflate_body(response.body, encoding)
+    if body is not None:
+        response.body = body
+        response.headers = (*response.headers, (b"content-encoding", encoding), (b"vary", b"Accept-Encoding"))

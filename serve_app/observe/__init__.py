@@ -1,0 +1,1 @@
+"""Counters to Prometheus, stages to spans, load to autoscaling. May import autoscaling and deployments."""

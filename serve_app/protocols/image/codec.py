@@ -1,0 +1,37 @@
+"""An image as a request's body, and labels as its answer: a codec."""
+
+from __future__ import annotations
+
+from deployments.errors import InvalidInput
+from deployments.servable import Servable
+from deployments.tensors import Arrays
+from serve_app.protocols.codec import Headers, Response, Untimed
+from serve_app.protocols.image.preprocess import Preprocess
+
+
+class Images:
+    """A PNG or JPEG in, the top labels out."""
+
+    def __init__(self, servable: Servable, preprocess: Preprocess | None) -> None:
+        # Pillow is imported where a model may meet an image; the gateway has no need of it.
+        from serve_app.protocols.image import answer, decode
+
+        self._decode, self._answer, self.is_quick = decode.decode, answer.answer, decode.is_quick
+        self._about = answer.Labelled(servable.name, servable.signature, servable.labels)
+        self._refusal: str | None = None
+        try:
+            self._target = decode.image_input(servable.signature, preprocess)
+        except InvalidInput as error:
+            if preprocess is not None:
+                raise
+            self._refusal = str(error)
+
+    def decode(self, body: bytes, headers: Headers) -> Untimed:  # noqa: ARG002 - the image says what it is
+        """Return the image as the model's sole input; `InvalidInput` where the model takes none."""
+        if self._refusal is not None:
+            raise InvalidInput(self._refusal)
+        return Untimed({self._target.spec.name: self._decode(body, self._target)})
+
+    def encode(self, outputs: Arrays, request: Untimed) -> Response:  # noqa: ARG002 - nothing to remember
+        """Return the top labels, or the plain outputs."""
+        return Response(self._answer(self._about, outputs))

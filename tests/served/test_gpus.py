@@ -1,0 +1,138 @@
+"""Reservations with Ray's logical GPUs: what Ray promises a replica, whatever hardware there is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import ray
+from ray import serve
+
+from serve_app.builders import model_app
+from tests.support.processes import ROOT
+
+pytestmark = pytest.mark.serve
+
+DIGITS = str(ROOT / "models" / "digits.keras")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_logical_gpus() -> Iterator[None]:
+    """A cluster of its own that believes it has two GPUs, and that it is fast."""
+    ray.init(
+        "local", num_cpus=5, num_gpus=2, resources={"fast": 1}, include_dashboard=False, namespace="serve",
+        log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "2"}},
+    )  # fmt: skip
+    yield
+    serve.shutdown()
+    ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def no_applications() -> Iterator[None]:
+    yield
+    for name in list(serve.status().applications):
+        serve.delete(name)
+
+
+def app(name: str, **args: Any) -> serve.Application:
+    return model_app(
+        {"name": name, "source": DIGITS, "plan_budget_s": 0, "max_batch_size": 1, "plan_cache": None, **args}
+    )
+
+
+def start(name: str, application: serve.Application) -> None:
+    serve._run(application, name=name, route_prefix=f"/v2/models/{name}", _blocking=False)
+
+
+def status(name: str) -> tuple[str, str]:
+    found = serve.status().applications[name]
+    return found.status.value, " ".join(d.message for d in found.deployments.values()) + found.message
+
+
+def wait(name: str, wanted: str, timeout_s: float = 120) -> str:
+    ends_s = time.monotonic() + timeout_s
+    while time.monotonic() < ends_s:
+        state, message = status(name)
+        if state == wanted:
+            return message
+        time.sleep(0.2)
+    raise AssertionError(f"{name} is {status(name)}, expected {wanted}")
+
+
+def free_gpus() -> float:
+    return float(ray.available_resources().get("GPU", 0))
+
+
+def with_gpus(application: serve.Application, num_gpus: float, **more: Any) -> serve.Application:
+    """Override as `ray_actor_options` under `deployments:` does."""
+    bound: Any = application._bound_deployment
+    return bound.options(ray_actor_options={"num_gpus": num_gpus, "num_cpus": 1, **more}).bind(*bound.init_args)
+
+
+@pytest.mark.parametrize("device", ["gpu", "auto"])
+def test_a_replica_reserves_one_gpu_and_fails_loudly_where_tensorflow_sees_none(device: str) -> None:
+    application = app("a", device=device)
+    assert application._bound_deployment.ray_actor_options["num_gpus"] == 1
+    start("a", application)
+    message = wait("a", "DEPLOY_FAILED")
+    assert "sees no GPU" in message
+    assert "keras-solo[gpu]" in message
+
+
+def test_device_cpu_reserves_none() -> None:
+    start("a", app("a", device="cpu"))
+    wait("a", "RUNNING")
+    assert free_gpus() == 2
+
+
+def test_auto_on_a_replica_without_a_gpu_serves_on_the_cpu() -> None:
+    start("a", with_gpus(app("a"), 0))
+    wait("a", "RUNNING")
+
+
+def test_device_gpu_without_a_reservation_is_refused() -> None:
+    start("a", with_gpus(app("a", device="gpu"), 0))
+    assert "expected num_gpus above 0" in wait("a", "DEPLOY_FAILED")
+
+
+def test_two_models_have_a_gpu_each_and_share_one_only_by_fractions() -> None:
+    """`device: cpu` keeps TensorFlow out of it: the reservation alone is what is tested."""
+    start("own", with_gpus(app("own", device="cpu"), 1))
+    start("a", with_gpus(app("a", device="cpu"), 0.5))
+    wait("own", "RUNNING")
+    wait("a", "RUNNING")
+    start("b", with_gpus(app("b", device="cpu"), 1))
+    time.sleep(2)
+    assert status("b")[0] == "DEPLOYING"
+    assert free_gpus() == 0.5
+    start("b", with_gpus(app("b", device="cpu"), 0.5))
+    wait("b", "RUNNING")
+    assert free_gpus() == 0
+
+
+def test_four_models_share_one_gpu_and_leave_the_other_whole() -> None:
+    for name in "abcd":
+        start(name, with_gpus(app(name, device="cpu"), 0.25))
+    for name in "abcd":
+        wait(name, "RUNNING")
+    assert free_gpus() == 1
+    start("whole", with_gpus(app("whole", device="cpu"), 1))
+    wait("whole", "RUNNING")
+
+
+def test_a_custom_resource_places_a_replica() -> None:
+    start("a", with_gpus(app("a", device="cpu"), 1, resources={"fast": 1}))
+    start("b", with_gpus(app("b", device="cpu"), 0, resources={"fast": 1}))
+    wait("a", "RUNNING")
+    time.sleep(1)
+    assert status("b")[0] == "DEPLOYING"
+    serve.delete("a")
+    wait("b", "RUNNING")
+
+
+def test_a_share_without_a_gpu_that_tensorflow_sees_fails_as_a_whole_one_does() -> None:
+    start("a", with_gpus(app("a", device="gpu"), 0.25))
+    assert "sees no GPU" in wait("a", "DEPLOY_FAILED")
