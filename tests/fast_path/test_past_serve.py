@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import contextlib
 import http.client
+import importlib
 import json
 import logging
 import re
