@@ -39,7 +39,7 @@ def tend_connections() -> None:
         door = self.config.loaded_app
         while door is not None and not isinstance(door, FastPath):
             door = getattr(door, "app", None)  # what uvicorn has put around it
-        self.config.http_protocol_class = protocol if door is None else predicting(protocol, door)
+        self.config.http_protocol_class = protocol if door is None else predicting(self.config, protocol, door)
         await plain(self, sockets=sockets)
         loop = asyncio.get_running_loop()
         if type(loop).__module__.startswith("uvloop") and not self.config.ssl:

@@ -39,7 +39,11 @@ CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 """What no header of an answer may hold, the request's id neither."""
 _USED = (
     *("_can_accept_request", "_track_queued_request", "_start_request", "_semaphore"),
-    *("_metrics_manager", "_http_options"),
+    *("_metrics_manager", "_http_options", "_route_prefix", "_deployment_id"),
+)
+_USED_OF_METRICS = (
+    *("inc_num_ongoing_requests", "dec_num_ongoing_requests"),
+    *("record_request_metrics", "record_ingress_request_metrics"),
 )
 _offered: list[tuple[App, Collection[str]]] = []
 
@@ -63,14 +67,26 @@ def _before(app: Any) -> App:
     replica = getattr(getattr(app, "_app", None), "__self__", None)
     if not _offered or replica is None:
         return inner
-    if missing := [name for name in _USED if not hasattr(replica, name)]:
+    if missing := _missing(replica):
         event("slow_path", f"predictions take Serve's way: its replica has no {', '.join(missing)}", missing=missing)
         return inner
     handlers = dropping_handlers(serve_log)
     if handlers is None or not hasattr(asyncio, "timeout"):  # Python 3.10
         return inner
+    try:
+        fast_path = FastPath(inner, *_offered[-1], replica, handlers)
+    except (ImportError, TypeError, AttributeError) as error:
+        event("slow_path", f"predictions take Serve's way: its request metadata is another ({error})", missing=[])
+        return inner
     sample_latencies(replica._metrics_manager)
-    return FastPath(inner, *_offered[-1], replica, handlers)
+    return fast_path
+
+
+def _missing(replica: Any) -> list[str]:
+    """Return the names that are used here and that Serve's replica or its metrics do not have."""
+    missing = [name for name in _USED if not hasattr(replica, name)]
+    metrics = getattr(replica, "_metrics_manager", None)
+    return missing + [name for name in _USED_OF_METRICS if metrics is not None and not hasattr(metrics, name)]
 
 
 class FastPath:

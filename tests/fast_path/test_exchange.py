@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import gc
 import json
@@ -9,13 +10,16 @@ import socket
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvicorn
 import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serve_app.fast_path import parser
+from serve_app.fast_path import exchange, parser
 from tests.support.uvicorn_server import serving
 
 PATH = "/v2/models/m/infer"
@@ -133,7 +137,7 @@ def talk(request: pytest.FixtureRequest, door: Door, listening: socket.socket) -
             plain = server.config.http_protocol_class
             assert plain.__name__ == "HttpToolsProtocol"
             # Connections of `listening` are made by the class that the config has then.
-            server.config.http_protocol_class = parser.predicting(plain, door)
+            server.config.http_protocol_class = parser.predicting(server.config, plain, door)
             context = SimpleNamespace(server=server, loop=asyncio.get_running_loop())
             return await asyncio.wait_for(asyncio.to_thread(work, Client(listening.getsockname()), context), 60)
 
@@ -453,8 +457,69 @@ def test_a_long_answer_waits_for_a_slow_reader(talk: Any, door: Door) -> None:
     assert talk(work) == [20_000_003] * 2
 
 
-def test_where_uvicorn_differs_it_keeps_out(door: Door) -> None:
+def without(name: str) -> type:
+    """Return uvicorn's class for a connection as one that has lost `name` would be."""
+    known = HttpToolsProtocol
+    if "." in name or name not in dir(known):
+        field, _, inner = name.partition(".")
+
+        class Another(known):  # type: ignore[misc, valid-type]
+            def on_message_begin(self) -> None:
+                super().on_message_begin()
+                if inner:
+                    names = set(dir(getattr(self, field))) - {inner}
+                    setattr(self, field, SimpleNamespace(**dict.fromkeys(names - set(dir(object)))))
+                else:
+                    del self.__dict__[field]
+
+        return Another
+    return type("Another", (), {each: vars(known)[each] for each in vars(known) if each not in (name, "__dict__")})
+
+
+USED = (
+    *parser._METHODS,
+    *parser._FIELDS,
+    *(f"{field}.{name}" for field in parser._INNER for name in parser._INNER[field]),
+)
+
+
+@pytest.mark.parametrize("name", (*parser._METHODS, *parser._FIELDS, *INNER))
+def test_where_uvicorn_has_lost_a_name_it_keeps_out(monkeypatch: pytest.MonkeyPatch, door: Door, name: str) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(parser, "event", lambda _, sentence, **__: told.append(sentence))
+
+    async def made() -> None:
+        config = uvicorn.Config(other)
+        assert parser.predicting(config, HttpToolsProtocol, door) is not HttpToolsProtocol
+        assert not told
+        another = without(name)
+        assert parser.predicting(config, another, door) is another
+
+    asyncio.run(made())
+    assert name in told[0]
+
+
+def test_every_name_of_uvicorns_that_is_used_is_looked_for() -> None:
+    """The names in the code are those in the lists: what is not looked for would be a 400 one day."""
+    files = (parser.__file__, exchange.__file__)
+    trees = [ast.parse(Path(file).read_text()) for file in files]
+    used = {
+        node.attr
+        for tree, owner in zip(trees, ("self", "protocol"), strict=True)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == owner
+    } | {
+        node.attr
+        for node in ast.walk(trees[1])
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "_protocol"
+    }
+    own = set(vars(parser._Predicting)) | {"_exchange", "door", "cycle"}
+    assert used - own <= {*parser._METHODS, *parser._FIELDS}
+    assert {"flow", "server_state", "scope", "on_response_complete"} <= used
+
+
+def test_a_connection_of_another_kind_is_left_alone(door: Door) -> None:
     class Another:
         pass
 
-    assert parser.predicting(Another, door) is Another
+    assert parser.predicting(uvicorn.Config(other), Another, door) is Another

@@ -264,7 +264,7 @@ def test_a_time_limit_needs_no_task(replica: FakeReplica, model: Model, loop: An
             listening.bind(("127.0.0.1", 0))
             async with serving(replica.asgi, listening, http="httptools") as server:
                 plain = server.config.http_protocol_class
-                server.config.http_protocol_class = parser.predicting(plain, chain(replica))
+                server.config.http_protocol_class = parser.predicting(server.config, plain, chain(replica))
                 reader, writer = await asyncio.open_connection(*listening.getsockname())
                 bodies = []
                 for does in (sleep, None):
@@ -311,6 +311,42 @@ def test_without_a_method_of_serves_it_steps_aside(monkeypatch: pytest.MonkeyPat
     ask(chain(other))
     assert other.served == [PATH]
     assert name in told[0]
+
+
+@pytest.mark.usefixtures("log", "model")
+@pytest.mark.parametrize("name", past_serve._USED_OF_METRICS)
+def test_without_a_method_of_its_metrics_it_steps_aside(
+    monkeypatch: pytest.MonkeyPatch, replica: FakeReplica, name: str
+) -> None:
+    known = replica._metrics_manager
+
+    class Other:
+        def __getattr__(self, asked: str) -> Any:
+            if asked == name:
+                raise AttributeError(asked)
+            return getattr(known, asked)
+
+    told: list[str] = []
+    monkeypatch.setattr(past_serve, "event", lambda _, sentence, **__: told.append(sentence))
+    monkeypatch.setattr(replica, "_metrics_manager", Other())
+    ask(chain(replica))
+    assert replica.served == [PATH]
+    assert name in told[0]
+
+
+@pytest.mark.usefixtures("log", "model")
+def test_where_serves_request_metadata_are_others_it_steps_aside(
+    monkeypatch: pytest.MonkeyPatch, replica: FakeReplica
+) -> None:
+    def another(*, request: str) -> None:
+        """Take what no version known here takes."""
+
+    told: list[str] = []
+    monkeypatch.setattr(past_serve, "event", lambda _, sentence, **__: told.append(sentence))
+    monkeypatch.setattr("ray.serve._private.common.RequestMetadata", another)
+    ask(chain(replica))
+    assert replica.served == [PATH]
+    assert "request metadata" in told[0]
 
 
 @pytest.mark.usefixtures("log")
@@ -393,9 +429,7 @@ def test_a_head_without_a_body_is_written_before_the_end() -> None:
 
 def test_serve_has_what_is_used_of_it() -> None:
     assert all(hasattr(Replica, name) for name in past_serve._USED[:3])
-    used = ("record_request_metrics", "record_ingress_request_metrics")
-    counts = ("inc_num_ongoing_requests", "dec_num_ongoing_requests")
-    assert all(hasattr(ReplicaMetricsManager, name) for name in (*used, *counts))
+    assert all(hasattr(ReplicaMetricsManager, name) for name in past_serve._USED_OF_METRICS)
 
 
 @pytest.mark.serve
