@@ -7,18 +7,35 @@ one is gone, the candidate raises `Unfit` and the plan goes on without it.
 
 from __future__ import annotations
 
+import functools
 import importlib
+import logging
 import pkgutil
 
 from deployments.candidates._interface import Candidate, Runner, Unfit
+from deployments.events import event
 
 __all__ = ["Candidate", "Runner", "Unfit", "all_candidates"]
 
 
 def all_candidates() -> list[Candidate]:
-    """Return every candidate of this package, the most promising first."""
-    found: list[Candidate] = []
-    for module in pkgutil.iter_modules(__path__):
-        if not module.name.startswith("_"):
-            found.extend(importlib.import_module(f"{__name__}.{module.name}").CANDIDATES)
+    """Return every candidate of this package, the most promising first.
+
+    A file that cannot be imported here costs its own candidates and nothing else: one event names it, once.
+    """
+    found = [candidate for name in _modules() for candidate in _candidates_of(name)]
     return sorted(found, key=lambda candidate: (candidate.order, candidate.name))
+
+
+def _modules() -> list[str]:
+    return [f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__) if module.name[0] != "_"]
+
+
+@functools.cache
+def _candidates_of(module: str) -> tuple[Candidate, ...]:
+    try:
+        return tuple(importlib.import_module(module).CANDIDATES)
+    except Exception as error:
+        sentence = f"{module} cannot be used with this TensorFlow: {type(error).__name__}: {error}"
+        event("candidates_unavailable", sentence, level=logging.WARNING, candidates=module)
+        return ()

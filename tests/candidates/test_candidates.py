@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
+from deployments import candidates, events
 from deployments.candidates import Unfit, all_candidates
 from deployments.candidates._bucket import Bucket
 from deployments.candidates._subject import Subject
@@ -26,6 +28,24 @@ NO_STRINGS = {"litert", "litert-threads", "xla", "xla-direct", "session-xla"}
 def test_every_candidate_of_the_issue_is_there() -> None:
     wanted = {"eager", "tf.function", "xla", "session", "session-single", "session-xla-clusters", "litert"}
     assert wanted <= CANDIDATES.keys()
+
+
+@pytest.mark.parametrize(
+    "text", ["import tensorflow.python.gone", "from tensorflow import GONE", "CANDIDATE = 1", "1 / 0"]
+)
+def test_a_file_that_cannot_be_imported_costs_its_own_candidates_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    (tmp_path / "broken_today.py").write_text(text)
+    monkeypatch.setattr(events.log, "handlers", [caplog.handler])
+    monkeypatch.setattr(events.log, "propagate", False)
+    monkeypatch.setattr(candidates, "__path__", [*candidates.__path__, str(tmp_path)])
+    candidates._candidates_of.cache_clear()
+    for _ in range(2):
+        assert {candidate.name for candidate in all_candidates()} == CANDIDATES.keys()
+    assert [record.candidates for record in caplog.records] == ["deployments.candidates.broken_today"]
+    assert caplog.messages[0].startswith("deployments.candidates.broken_today cannot be used with this TensorFlow: ")
+    candidates._candidates_of.cache_clear()
 
 
 @pytest.mark.parametrize("architecture", architectures.SMALL)

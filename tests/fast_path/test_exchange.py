@@ -476,14 +476,10 @@ def without(name: str) -> type:
     return type("Another", (), {each: vars(known)[each] for each in vars(known) if each not in (name, "__dict__")})
 
 
-USED = (
-    *parser._METHODS,
-    *parser._FIELDS,
-    *(f"{field}.{name}" for field in parser._INNER for name in parser._INNER[field]),
-)
+INNER = [f"{field}.{name}" for field, names in parser._INNER.items() for name in names]
 
 
-@pytest.mark.parametrize("name", (*parser._METHODS, *parser._FIELDS, *INNER))
+@pytest.mark.parametrize("name", [*parser._METHODS, *parser._FIELDS, *INNER])
 def test_where_uvicorn_has_lost_a_name_it_keeps_out(monkeypatch: pytest.MonkeyPatch, door: Door, name: str) -> None:
     told: list[str] = []
     monkeypatch.setattr(parser, "event", lambda _, sentence, **__: told.append(sentence))
