@@ -12,12 +12,11 @@ import ray
 from deployments.errors import NotReady, UnknownModel
 from serve_app.client import background
 from serve_app.client.handle_way import DEPLOYMENT, HandleWay
+from serve_app.cluster import controller
 from serve_app.cluster.directory import DeployedModel, deployed, models_in, pick
 from serve_app.config.paths import model_path, version_path
 
 DESCRIBE_S = 10.0
-LOOPBACK = "127.0.0.1"
-_ANY_HOST = frozenset({"", "0.0.0.0", "::", "localhost", LOOPBACK})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +37,8 @@ def find(name: str, version: str | None) -> Place:
 
     Raises `UnknownModel`, naming those that exist, and `NotReady` where it cannot answer, or Ray or Serve do not run.
     """
-    client = _serve()
-    details = client.get_serve_details()
+    cluster_id()
+    details = controller.serve_details()
     models = models_in(details)
     if pick(models, name) is None:
         models |= _composed(details, models)
@@ -56,7 +55,7 @@ def find(name: str, version: str | None) -> Place:
     path = model_path(name) if version is None else version_path(name, version)
     # Only these prefixes lead to that path over HTTP.
     is_routed = model.route_prefix.rstrip("/") in ("", model_path(name), version_path(name, model.version))
-    door = _door(client, details, model.app_name) if is_routed else None
+    door = _door(details, model.app_name) if is_routed else None
     return Place(name, model.version, model.app_name, door, path)
 
 
@@ -78,30 +77,10 @@ def cluster_id() -> str:
     return str(ray.get_runtime_context().get_worker_id())
 
 
-def _serve() -> Any:
-    """Return Serve's client; unlike Serve's own look-up this starts no cluster where there is none."""
-    from ray.serve.context import _get_global_client
-
-    cluster_id()
-    client = _get_global_client(raise_if_no_controller_running=False)
-    if client is None:
-        raise NotReady("Serve does not run on this Ray cluster: start it with `solo serve` or `serve run`")
-    return client
-
-
-def _door(client: Any, details: Mapping[str, Any], app_name: str) -> tuple[str, int] | None:
+def _door(details: Mapping[str, Any], app_name: str) -> tuple[str, int] | None:
     """Return this node's front door if an HAProxy stands there: Serve's Python proxy is slower than a handle."""
-    groups = ray.get(client._controller.get_target_groups.remote(app_name, True))
-    # What HAProxy routes to is named after the application only where replicas are reached directly.
-    if not any(group.app_name == app_name for group in groups):
+    if not controller.is_reached_directly(app_name):
         return None
-    node_id = ray.get_runtime_context().get_node_id()
-    if not _is_healthy(details["proxies"].get(node_id)):
+    if not controller.is_proxy_healthy(details, ray.get_runtime_context().get_node_id()):
         return None
-    http = details["http_options"]
-    host = http.get("host") or LOOPBACK
-    return LOOPBACK if host in _ANY_HOST else host, int(http.get("port") or 8000)
-
-
-def _is_healthy(proxy: Mapping[str, Any] | None) -> bool:
-    return proxy is not None and str(getattr(proxy["status"], "value", proxy["status"])) == "HEALTHY"
+    return controller.http_address(details)

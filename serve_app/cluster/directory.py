@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployments.errors import UnknownModel
+from serve_app.cluster import controller
 from serve_app.cluster.redaction import without_folders
 from serve_app.config.paths import MODELS_PREFIX, version_path
 from serve_app.config.traffic import Traffic, choose, newest_first
@@ -96,10 +97,7 @@ def unknown(models: Mapping[str, DeployedModel], name: str, version: str | None 
 
 def read_models() -> dict[str, DeployedModel]:
     """Ask Serve's controller for the deployed models, by key."""
-    # The dashboard's REST API answers from the same call; serve.status() leaves out the route prefixes.
-    from ray.serve.context import _get_global_client
-
-    return models_in(_get_global_client().get_serve_details())
+    return models_in(controller.serve_details())
 
 
 def models_in(details: Mapping[str, Any]) -> dict[str, DeployedModel]:

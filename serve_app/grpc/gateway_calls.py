@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 
 from deployments.errors import NotReady
+from serve_app.cluster import controller
 from serve_app.cluster.directory import DeployedModel, Directory, pick, unknown
 from serve_app.config.tokens import Tokens
 from serve_app.grpc.guarded_calls import OPEN_METHODS, Metadata, metadata_authorization
@@ -41,10 +42,7 @@ class GatewayCalls:
     @classmethod
     def to_front_door(cls, directory: Directory, tokens: Tokens | None = None) -> GatewayCalls:
         """Return the calls over this cluster's own gRPC address, as Serve's controller knows it."""
-        from ray.serve.context import _get_global_client
-
-        options = _get_global_client().get_serve_details().get("grpc_options") or {}
-        return cls(directory, f"127.0.0.1:{options.get('port') or 9000}", tokens)
+        return cls(directory, controller.grpc_address(controller.serve_details()), tokens)
 
     async def call(self, method: str, body: bytes, metadata: Metadata = ()) -> Any:
         """Answer the call `method`, whose request is `body`."""

@@ -10,6 +10,7 @@ import orjson
 from yarl import URL
 
 from deployments.errors import InvalidInput, NotReady
+from serve_app.cluster import controller
 from serve_app.http.asgi import Receive, Scope
 from serve_app.http.bodies import read_body
 from serve_app.protocols.codec import Response
@@ -33,12 +34,8 @@ class Forwarder:
     @classmethod
     def to_front_door(cls, max_body_bytes: int) -> Forwarder:
         """Return a forwarder to this cluster's own HTTP address, as Serve's controller knows it."""
-        from ray.serve.context import _get_global_client
-
-        http = _get_global_client().get_serve_details()["http_options"]
-        host = http.get("host") or "127.0.0.1"
-        host = "127.0.0.1" if host in {"0.0.0.0", "::"} else host
-        return cls(f"http://{host}:{http.get('port', 8000)}", max_body_bytes)
+        host, port = controller.http_address(controller.serve_details())
+        return cls(f"http://{host}:{port}", max_body_bytes)
 
     async def forward(self, path: str, scope: Scope, receive: Receive) -> Response:
         """Send the request in `scope` to `path` there and return the answer, whole."""
