@@ -10,7 +10,8 @@ A dataset of `ray.data` needs no method of ours; `batch_size` is how many rows a
     scored = dataset.map_batches(lambda batch: {"scores": model.predict(batch["image"])}, batch_size=256)
 
 `model` is what users see; `values` turns their data into rows and back; `lookup` finds a model in the cluster; a
-`connection` is a process's way to one: `door` with `wire` (HTTP to this node's front door) or `handle` (Serve's own).
+`connection` is a process's way to one: `http_way` with `http_messages` (to this node's front door), or `handle_way`
+(Serve's own). May import cluster, config, protocols and front.
 """
 
 from serve_app.client.model import Model

@@ -1,6 +1,6 @@
 """The only place that replaces parts of Serve and uvicorn; without it the server is slower, and answers the same.
 
-May import http and protocols. Serve's hook for middleware names `middlewares`.
+May import http. Serve's hook for middleware names `middlewares`.
 """
 
 from serve_app.fast_path.past_serve import middlewares, offer

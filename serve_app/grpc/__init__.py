@@ -1,6 +1,7 @@
 """gRPC: `inference.GRPCInferenceService` on Serve's gRPC ingress.
 
-`grpc_servicer_functions: [serve_app.grpc:add_to_server]` in a serve config turns it on.
+`grpc_servicer_functions: [serve_app.grpc:add_to_server]` in a serve config turns it on. May import http, cluster,
+config and protocols.
 """
 
 from __future__ import annotations
