@@ -112,10 +112,10 @@ def barest(name: str, x: np.ndarray) -> tuple[bytes, tuple[str, int], tuple[str,
     rows = values.to_rows(connection.description.signature, x)
     request = b"".join(connection.wire.encode(rows.arrays, None))
     place = lookup.find(name, None)
-    assert place.door is not None
+    assert place.front_door is not None
     groups = ray.get(_get_global_client()._controller.get_target_groups.remote(place.app_name, True))
     target = next(group.targets[0] for group in groups if group.protocol == "HTTP")
-    return request, place.door, (place.door[0], target.port)
+    return request, place.front_door, (place.front_door[0], target.port)
 
 
 def bare_socket(address: tuple[str, int], request: bytes) -> Call:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,19 +19,19 @@ from ray import serve
 from ray.experimental import internal_kv
 
 from deployments.coalescing import CoalesceOptions, SwitchingCoalescer, make_coalescer
-from deployments.errors import ConfigError, LoadError, cause_of
+from deployments.device import environment
+from deployments.errors import ConfigError, LoadError
 from deployments.events import event
 from deployments.execution import Answer
 from deployments.fetching import shown
 from deployments.health import Health
 from deployments.planning import cache
 from deployments.servable import Servable
-from deployments.statistics import Stages
 from deployments.tensors import Array
 
 if TYPE_CHECKING:
-    from deployments.device.select import Device
     from deployments.loading import Precision, Source
+    from deployments.planning.from_source import Planned
     from deployments.planning.options import PlanOptions, Progress
 
 
@@ -80,15 +79,11 @@ class ModelReplica:
 
     async def predict(self, inputs: Mapping[str, Array], timeout_s: float | None = None) -> Answer:
         """Answer a Python handle's call; see `Servable.predict`."""
-        started_ns = time.monotonic_ns()
-        deadline_s = None if timeout_s is None else started_ns / 1e9 + timeout_s
-        try:
+        with self.servable.counted() as request:
+            request.decoded(inputs)
+            deadline_s = None if timeout_s is None else request.started_ns / 1e9 + timeout_s
             answer = await self.servable.predict(inputs, deadline_s)
-        except BaseException as error:
-            self.servable.statistics.failed(cause_of(error), time.monotonic_ns() - started_ns)
-            raise
-        stages = Stages.between(started_ns, started_ns, time.monotonic_ns(), answer)
-        self.servable.statistics.succeeded(len(answer.outputs[0]), stages)
+            request.answered(answer)
         return answer
 
     async def check_health(self) -> None:
@@ -117,21 +112,25 @@ def make_servable(options: ReplicaOptions) -> tuple[Servable, Health]:
     tell = _teller(options)
     tell(None, "importing TensorFlow")
     kind = _device_kind(options)
-    _prepare_environment(kind)
+    environment.prepare(kind, log_level=2)
     if options.plan.cache_dir is not None:
         cache.use_xla_cache(options.plan.cache_dir)
     # Imported here: TensorFlow reads its environment when it is imported, and only replicas may import it.
-    from deployments import loading
-    from deployments.device import ledger, select
-    from deployments.planning.plan import make_plan
+    from deployments.device import ledger
+    from deployments.planning.from_source import plan_source
 
-    chosen = select.select(kind, gpu_memory_mb=options.gpu_memory_mb, tf32=options.tf32, share=_gpu_share())
-    source = loading.localize(options.source, lambda step: tell(None, step))
-    tell(None, f"loading {shown(options.source.uri)}")
-    model = loading.load(source, options.precision)
-    # Lower precisions are held against the same model in float32, so that the plan shows what they cost.
-    exact = loading.load(source) if options.precision != "float32" else None
-    plan = make_plan(model, _plan_options(options, chosen, tell), exact)
+    planned = plan_source(
+        options.source,
+        options.plan,
+        kind=kind,
+        precision=options.precision,
+        tf32=options.tf32,
+        gpu_memory_mb=options.gpu_memory_mb,
+        share=_gpu_share(),
+        tell=tell,
+        shown=shown,
+    )
+    plan, model = planned.plan, planned.model
     tell(1.0, "warm")
     event("plan", f"model '{options.name}': {plan.summary()}", **about, **_choice(plan.report()))
     coalescer = make_coalescer(plan, CoalesceOptions(max_batch_size=plan.batch_sizes[-1]), serve.batch)
@@ -143,7 +142,7 @@ def make_servable(options: ReplicaOptions) -> tuple[Servable, Health]:
         coalescer=coalescer,
         max_batch_size=plan.batch_sizes[-1],
         labels=options.labels,
-        description=_description(options, chosen, source.sha256, model.fingerprint),
+        description=_description(options, planned),
         signature_name=options.source.signature_name,
         nonfinite=options.nonfinite,
         plan_report=plan.report,
@@ -152,18 +151,23 @@ def make_servable(options: ReplicaOptions) -> tuple[Servable, Health]:
         replica=serve.get_replica_context().replica_id.unique_id,
         startup_s=time.monotonic() - started_s,
         traces_after_ready=lambda: plan.traces_after_ready,
-        memory_bytes=lambda: ledger.resident_bytes(chosen.tf_name),
+        memory_bytes=lambda: ledger.resident_bytes(planned.device.tf_name),
     )
     ready = f"model '{options.name}' version {options.version}: ready in {servable.startup_s:.1f} s"
     event("model_ready", ready, **about, seconds=round(servable.startup_s, 2))
     return servable, health
 
 
-def _description(options: ReplicaOptions, chosen: Device, sha256: str | None, fingerprint: str) -> dict[str, str]:
+def _description(options: ReplicaOptions, planned: Planned) -> dict[str, str]:
     """Return what `GET …/config` tells: equal checksums on all replicas of a version mean equal bytes."""
-    facts = {"device": chosen.description, "source": shown(options.source.uri), "fingerprint": fingerprint}
-    if chosen.memory_limit_mb is not None:
-        facts["gpu_memory_mb"] = str(chosen.memory_limit_mb)
+    device, sha256 = planned.device, planned.source.sha256
+    facts = {
+        "device": device.description,
+        "source": shown(options.source.uri),
+        "fingerprint": planned.model.fingerprint,
+    }
+    if device.memory_limit_mb is not None:
+        facts["gpu_memory_mb"] = str(device.memory_limit_mb)
     return facts if sha256 is None else {**facts, "sha256": sha256}
 
 
@@ -171,13 +175,6 @@ def _choice(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the log keeps of a plan's report."""
     kept = ("device", "precision", "chosen", "predict_p50_ms", "factor_over_predict", "from_cache", "seconds")
     return {key: report[key] for key in kept}
-
-
-def _plan_options(options: ReplicaOptions, chosen: Device, tell: Progress) -> PlanOptions:
-    precision = "tf32" if options.tf32 and options.precision == "float32" else options.precision
-    return dataclasses.replace(
-        options.plan, device=chosen.tf_name, device_name=chosen.description, precision=precision, progress=tell
-    )
 
 
 def _teller(options: ReplicaOptions) -> Progress:
@@ -209,11 +206,3 @@ def _gpu_share() -> float:
     """Return the part of a GPU that Ray reserved for this replica, 1 for a whole one."""
     reserved = ray.get_runtime_context().get_assigned_resources().get("GPU", 0)
     return float(reserved) if 0 < reserved < 1 else 1.0
-
-
-def _prepare_environment(kind: str) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    if kind == "cpu":
-        # Ray no longer masks GPUs from actors with num_gpus=0, and TensorFlow takes all it sees.
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"

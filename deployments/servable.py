@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from deployments.errors import InvalidInput, PredictionFailed
+from deployments.errors import InvalidInput, PredictionFailed, cause_of
 from deployments.execution import Answer
 from deployments.lengths import Lengths
 from deployments.statistics import RunCounters, Stages, Statistics
@@ -67,6 +68,10 @@ class Servable:
         """Rows that wait for the device."""
         return int(getattr(self.coalescer, "waiting", 0))
 
+    def counted(self) -> Counted:
+        """Return a context manager around one request: timed and counted, whichever way it ends."""
+        return Counted(self)
+
     def check_room(self) -> None:
         """Raise `Overloaded` where one more row would be refused anyway: cheaper than to read and decode it first."""
         check = getattr(self.coalescer, "check_room", None)
@@ -91,6 +96,47 @@ class Servable:
         if refuses and (spec := _first_nonfinite(self.signature.outputs, answer.outputs)) is not None:
             raise PredictionFailed(f"output '{spec.name}' holds NaN or infinity")
         return answer
+
+
+class Counted:
+    """One request from its arrival to its answer, whatever its protocol.
+
+    Decoding comes first, then `decoded`, the prediction, `answered`, and encoding; every failure on the way is counted
+    and raised on, cancellation too: a client that left is part of the count.
+    """
+
+    __slots__ = ("_answer", "_answered_ns", "_decoded_ns", "_inputs", "_servable", "stages", "started_ns")
+
+    stages: Stages
+    """Where the time went; there once the block has ended well."""
+
+    def __init__(self, servable: Servable) -> None:
+        self._servable = servable
+
+    def decoded(self, inputs: Mapping[str, Array]) -> None:
+        """Take the time: these `[batch, ...]` arrays are asked about now."""
+        self._decoded_ns = time.monotonic_ns()
+        self._inputs = inputs
+
+    def answered(self, answer: Answer) -> None:
+        """Take the time: this is the answer, not encoded yet."""
+        self._answered_ns = time.monotonic_ns()
+        self._answer = answer
+
+    def __enter__(self) -> Counted:
+        self.started_ns = time.monotonic_ns()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        servable = self._servable
+        if error is not None:
+            servable.statistics.failed(cause_of(error), time.monotonic_ns() - self.started_ns)
+            return
+        answer = self._answer
+        self.stages = Stages.between(self.started_ns, self._decoded_ns, self._answered_ns, answer)
+        servable.statistics.succeeded(len(next(iter(self._inputs.values()))), self.stages)
+        if servable.trace is not None:
+            servable.trace(self.stages, answer.batch_rows)
 
 
 def _first_nonfinite(specs: tuple[TensorSpec, ...], arrays: Arrays) -> TensorSpec | None:

@@ -18,7 +18,7 @@ from deployments.replica import ReplicaOptions
 from serve_app.cluster import serve_run
 from serve_app.config.args import KNOBS, GatewayArgs, ModelArgs
 from serve_app.config.sources import check_source
-from serve_app.config.surface import DoorOptions, Limits
+from serve_app.config.surface import Limits, Surface
 
 log = logging.getLogger("ray.serve")
 
@@ -50,7 +50,7 @@ def _bind_model(model: ModelArgs, revision: str | None) -> Application:
         ray_actor_options={"num_gpus": _gpus(model), "num_cpus": 1},
         user_config={knob: getattr(model, knob) for knob in sorted(KNOBS)},
     )
-    return deployment.bind(replica_options(model, revision), door_options(model))
+    return deployment.bind(replica_options(model, revision), surface_of(model))
 
 
 def replica_options(model: ModelArgs, revision: str | None = None) -> ReplicaOptions:
@@ -92,10 +92,10 @@ def replica_options(model: ModelArgs, revision: str | None = None) -> ReplicaOpt
     )
 
 
-def door_options(model: ModelArgs) -> DoorOptions:
+def surface_of(model: ModelArgs) -> Surface:
     """Return the settings of the model's HTTP surface."""
     limits = Limits(max_body_bytes=int(model.max_body_mb * 2**20), server_timing=model.server_timing)
-    return DoorOptions(limits, model.preprocess, model.tokens, model.cors_origins, model.metrics)
+    return Surface(limits, model.preprocess, model.tokens, model.cors_origins, model.metrics)
 
 
 def _gpus(model: ModelArgs) -> int:

@@ -11,7 +11,7 @@ from ray.serve import metrics as instruments
 
 from deployments.events import event
 from deployments.replica import ModelReplica, ReplicaOptions
-from serve_app.config.surface import DoorOptions
+from serve_app.config.surface import Surface
 from serve_app.config.tokens import Tokens
 from serve_app.fast_path import accepting, access_log, past_serve
 from serve_app.front import environment
@@ -46,12 +46,12 @@ garbage, and looking at those again and again took a seventh of the event loop's
 class KerasReplica(ModelGrpcMethods, ModelReplica):
     """One resident Keras model that answers HTTP and gRPC by itself; a Python handle calls `predict` and `describe`."""
 
-    def __init__(self, options: ReplicaOptions, door: DoorOptions) -> None:
-        # Before the model loads, which takes long: a door that cannot be locked is not opened.
-        self.tokens = Tokens.opened(door.tokens)
+    def __init__(self, options: ReplicaOptions, surface: Surface) -> None:
+        # Before the model loads, which takes long: what cannot be locked is not opened.
+        self.tokens = Tokens.opened(surface.tokens)
         super().__init__(options)
-        self.door = door
-        if door.metrics:
+        self.surface = surface
+        if surface.metrics:
             Publisher(self.servable, instruments).start()
         self.meter = LoadMeter(self.servable, lambda: self.coalescer.options)
         if lacking := environment.missing():
@@ -71,8 +71,8 @@ class KerasReplica(ModelGrpcMethods, ModelReplica):
         accepting.tend_connections()
         if 0 < gc.get_threshold()[0] < NEW_OBJECTS:  # 0: somebody has turned it off
             gc.set_threshold(NEW_OBJECTS)
-        routes = ModelRoutes(self.servable, self.door.limits, self.door.preprocess)
-        app = with_cors(guarded(routes, self.tokens, is_ready_path), self.door.cors_origins)
+        routes = ModelRoutes(self.servable, self.surface.limits, self.surface.preprocess)
+        app = with_cors(guarded(routes, self.tokens, is_ready_path), self.surface.cors_origins)
         if self.servable.trace is None:  # otherwise Serve's span is to be open around it
             past_serve.offer(app, routes.prediction_paths)
         return app

@@ -28,7 +28,7 @@ ROOMS: Mapping[str, str] = {
     "serve_app.ingress": "fast_path grpc http config observe front deployments.replica",
     "serve_app.gateway": "fast_path grpc http cluster config",
     "serve_app.fast_path": "http",
-    "serve_app.grpc": "http cluster config protocols deployments.servable deployments.statistics",
+    "serve_app.grpc": "http cluster config protocols deployments.servable",
     "serve_app.http": "cluster config page openapi protocols deployments.servable deployments.statistics",
     "serve_app.client": "cluster config protocols front",
     "serve_app.cluster": "config front",
@@ -41,7 +41,7 @@ ROOMS: Mapping[str, str] = {
     "serve_app.front": "",
     "serve_app.autoscaling": "",
     # deployments: likewise.
-    "deployments.replica": "servable health statistics planning coalescing loading fetching device"
+    "deployments.replica": "servable health planning coalescing loading fetching device"
     " execution tensors source errors events",
     "deployments.servable": "statistics execution lengths tensors errors",
     "deployments.health": "execution tensors errors events",

@@ -1,4 +1,4 @@
-"""The Python door: a deployed model by name, from any Ray task, actor, driver or deployment of its cluster.
+"""From Python: a deployed model by name, from any Ray task, actor, driver or deployment of its cluster.
 
     scores = Model("digits").predict(images)                  # [rows, 28, 28, 1] in, [rows, 10] out
     scores = await Model("digits").predict_async(images)      # in a coroutine

@@ -14,7 +14,7 @@ from serve_app.client import background, http_messages, lookup, values
 from serve_app.client.failures import ReplicaGone
 from serve_app.client.handle_way import HandleWay, left_s
 from serve_app.client.http_messages import Wire
-from serve_app.client.http_way import Door
+from serve_app.client.http_way import HttpWay
 from serve_app.client.lookup import Place
 from serve_app.protocols.errors import Unauthorized
 
@@ -41,13 +41,13 @@ class Connection:
     """Ways to one model, opened when first needed."""
 
     def __init__(self, place: Place, transport: Transport, token: str | None = None) -> None:
-        if transport == "http" and place.door is None:
+        if transport == "http" and place.front_door is None:
             raise NotReady(
                 f"model '{place.name}': transport 'http' needs an HAProxy on this node; start Serve with `solo serve`"
             )
         self.place = place
         self.token = token
-        self.door = None if place.door is None or transport == "handle" else Door(*place.door)
+        self.http = None if place.front_door is None or transport == "handle" else HttpWay(*place.front_door)
         self._falls_back = transport == "auto"
         self._handle: HandleWay | None = None
         self._lock = threading.Lock()
@@ -57,22 +57,22 @@ class Connection:
 
     def is_like(self, other: Connection) -> bool:
         """Return whether what failed on `other` would fail here: the same model, reached the same way."""
-        same_way = (self.door is None) == (other.door is None)
+        same_way = (self.http is None) == (other.http is None)
         return same_way and (self.place, self.description) == (other.place, other.description)
 
     def describe(self, deadline_s: float | None) -> None:
         """Learn what the model takes, from a replica; blocking."""
-        self.description = self._describe_by_door(deadline_s) or self._describe_by_handle(deadline_s)
-        if self.door is not None:
-            self.wire = Wire(self.place.path, self.door.host, self.description.signature, self.token)
+        self.description = self._describe_by_http(deadline_s) or self._describe_by_handle(deadline_s)
+        if self.http is not None:
+            self.wire = Wire(self.place.path, self.http.host, self.description.signature, self.token)
         self.described_s = time.monotonic()
 
-    def _describe_by_door(self, deadline_s: float | None) -> Description | None:
-        if self.door is None:
+    def _describe_by_http(self, deadline_s: float | None) -> Description | None:
+        if self.http is None:
             return None
-        request = http_messages.get_request(f"{self.place.path}/config", self.door.host, self.token)
+        request = http_messages.get_request(f"{self.place.path}/config", self.http.host, self.token)
         try:
-            return Description(*http_messages.decode_config(self.door.exchange(request, deadline_s)))
+            return Description(*http_messages.decode_config(self.http.exchange(request, deadline_s)))
         except ReplicaGone:
             if not self._falls_back:
                 raise
@@ -81,7 +81,7 @@ class Connection:
             if not self._falls_back:
                 raise
             # Inside the cluster a handle needs no token.
-            self.door = None
+            self.http = None
             return None
 
     def _describe_by_handle(self, deadline_s: float | None) -> Description:
@@ -91,8 +91,8 @@ class Connection:
     def predict_once(self, piece: Arrays, deadline_s: float | None) -> Arrays:
         """Return the outputs of one piece, blocking this thread and waking no other; no retries."""
         size_bytes = values.size_bytes(piece)
-        if (door := self._door_for(size_bytes)) is not None:
-            return self.wire.decode(door.exchange(self.wire.encode(piece, left_s(deadline_s)), deadline_s))
+        if (http := self._http_for(size_bytes)) is not None:
+            return self.wire.decode(http.exchange(self.wire.encode(piece, left_s(deadline_s)), deadline_s))
         if asyncio._get_running_loop() is not None:
             raise ReplicaGone("Serve's handle does not block where an event loop runs")
         return self._opened_handle().predict_blocking(self._named(piece), size_bytes, deadline_s)
@@ -113,20 +113,20 @@ class Connection:
 
     async def _attempt(self, piece: Arrays, deadline_s: float | None, attempt: int) -> Arrays:
         size_bytes = values.size_bytes(piece)
-        # A door that failed twice may be gone itself; the handle finds replicas without it.
-        door = self._door_for(size_bytes)
-        if door is not None and not (self._falls_back and attempt > 1):
+        # A way that failed twice may be gone itself; the handle finds replicas without it.
+        http = self._http_for(size_bytes)
+        if http is not None and not (self._falls_back and attempt > 1):
             request = self.wire.encode(piece, left_s(deadline_s))
-            return self.wire.decode(await door.exchange_async(request, deadline_s))
+            return self.wire.decode(await http.exchange_async(request, deadline_s))
         handle = self._handle
         if handle is None:
             # Opening it asks the controller, with blocking calls.
             handle = await asyncio.to_thread(self._opened_handle)
         return await handle.predict(self._named(piece), size_bytes, deadline_s)
 
-    def _door_for(self, size_bytes: int) -> Door | None:
+    def _http_for(self, size_bytes: int) -> HttpWay | None:
         """Return the front door where it is the way for a piece of this size."""
-        return self.door if size_bytes <= HTTP_BYTES or not self._falls_back else None
+        return self.http if size_bytes <= HTTP_BYTES or not self._falls_back else None
 
     def _named(self, piece: Arrays) -> dict[str, Array]:
         names = (spec.name for spec in self.description.signature.inputs)

@@ -26,7 +26,7 @@ class Place:
     name: str
     version: str
     app_name: str
-    door: tuple[str, int] | None
+    front_door: tuple[str, int] | None
     """Host and port of an HAProxy on this node that routes to the model's replicas; None where there is none."""
     path: str
     """The model's path under the Open Inference Protocol, with the version where the caller insists on one."""
@@ -55,8 +55,8 @@ def find(name: str, version: str | None) -> Place:
     path = model_path(name) if version is None else version_path(name, version)
     # Only these prefixes lead to that path over HTTP.
     is_routed = model.route_prefix.rstrip("/") in ("", model_path(name), version_path(name, model.version))
-    door = _door(details, model.app_name) if is_routed else None
-    return Place(name, model.version, model.app_name, door, path)
+    front_door = _front_door(details, model.app_name) if is_routed else None
+    return Place(name, model.version, model.app_name, front_door, path)
 
 
 def _composed(details: Mapping[str, Any], known: Mapping[str, DeployedModel]) -> dict[str, DeployedModel]:
@@ -77,7 +77,7 @@ def cluster_id() -> str:
     return str(ray.get_runtime_context().get_worker_id())
 
 
-def _door(details: Mapping[str, Any], app_name: str) -> tuple[str, int] | None:
+def _front_door(details: Mapping[str, Any], app_name: str) -> tuple[str, int] | None:
     """Return this node's front door if an HAProxy stands there: Serve's Python proxy is slower than a handle."""
     if not controller.is_reached_directly(app_name):
         return None

@@ -55,11 +55,11 @@ def _line(cls: type[BaseModel], where: str, detail: Mapping[str, Any]) -> str:
 
 
 def _keys(cls: type[BaseModel]) -> list[str]:
-    """Return a class's keys, its own before those of every door."""
-    return sorted(cls.model_fields, key=lambda name: name in DoorArgs.model_fields)
+    """Return a class's keys, its own before those that every surface has."""
+    return sorted(cls.model_fields, key=lambda name: name in SurfaceArgs.model_fields)
 
 
-class DoorArgs(Args):
+class SurfaceArgs(Args):
     """Who may come in: the same keys for a model and for the gateway."""
 
     token_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = SERVER_WIDE
@@ -76,7 +76,7 @@ class DoorArgs(Args):
 
     @property
     def tokens(self) -> TokenSource:
-        """Where this door's tokens are; a file that is named takes the place of the server-wide variable."""
+        """Where this surface's tokens are; a file that is named takes the place of the server-wide variable."""
         is_named = "token_env" in self.model_fields_set
         file = None if self.token_file is None else str(Path(self.token_file).expanduser().resolve())
         env = self.token_env if is_named or file is None else None
@@ -90,7 +90,7 @@ class DoorArgs(Args):
             raise ConfigError(f"{where}.{error}") from None
 
 
-class ModelArgs(DoorArgs):
+class ModelArgs(SurfaceArgs):
     """What one model is and how it is served. The README's table explains every key."""
 
     name: str
@@ -194,7 +194,7 @@ KNOBS = frozenset({"coalesce", "batch_wait_timeout_s", "max_queue_delay_ms", "ma
 """The keys that `serve deploy` changes in running replicas, through Serve's `user_config`."""
 
 
-class GatewayArgs(DoorArgs):
+class GatewayArgs(SurfaceArgs):
     """The gateway's arguments."""
 
     max_body_mb: Annotated[float, Field(gt=0)] = 64.0

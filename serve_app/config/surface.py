@@ -19,7 +19,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class DoorOptions:
+class Surface:
     """Everything that shapes a model's HTTP surface and nothing of its inference."""
 
     limits: Limits

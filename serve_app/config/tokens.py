@@ -91,7 +91,7 @@ def _checked(lines: Iterable[str], where: str) -> frozenset[str]:
 
 
 class Tokens:
-    """The tokens that one door accepts."""
+    """The tokens that one model, or the gateway, accepts."""
 
     def __init__(self, source: TokenSource, accepted: frozenset[str]) -> None:
         self._source = source

@@ -36,10 +36,10 @@ def tend_connections() -> None:
     @functools.wraps(plain)
     async def startup(self: Any, sockets: list[socket.socket] | None = None) -> None:
         protocol = _letting_go(self.config.http_protocol_class)
-        door = self.config.loaded_app
-        while door is not None and not isinstance(door, FastPath):
-            door = getattr(door, "app", None)  # what uvicorn has put around it
-        self.config.http_protocol_class = protocol if door is None else predicting(self.config, protocol, door)
+        handler = self.config.loaded_app
+        while handler is not None and not isinstance(handler, FastPath):
+            handler = getattr(handler, "app", None)  # what uvicorn has put around it
+        self.config.http_protocol_class = protocol if handler is None else predicting(self.config, protocol, handler)
         await plain(self, sockets=sockets)
         loop = asyncio.get_running_loop()
         if type(loop).__module__.startswith("uvloop") and not self.config.ssl:

@@ -21,7 +21,7 @@ JOINED_BYTES = 65536
 _STATUS_LINES = {int(status): f"HTTP/1.1 {int(status)} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
-class Door(Protocol):
+class Handler(Protocol):
     """What answers predictions; `serve_app.fast_path.past_serve.FastPath` is the real one."""
 
     def answer(
@@ -42,14 +42,14 @@ class Exchange:
     """One prediction and its answer, in the place of uvicorn's `RequestResponseCycle`, whose public names it has."""
 
     __slots__ = (
-        *("_body", "_coroutine", "_door", "_headers", "_is_cancelled", "_protocol", "_reader"),
+        *("_body", "_coroutine", "_handler", "_headers", "_is_cancelled", "_protocol", "_reader"),
         *("_status", "_waits"),
         *("disconnected", "keep_alive", "missing_bytes", "response_complete"),
     )
 
-    def __init__(self, protocol: Any, door: Door, keep_alive: bool, body_bytes: int) -> None:
+    def __init__(self, protocol: Any, handler: Handler, keep_alive: bool, body_bytes: int) -> None:
         self._protocol = protocol
-        self._door = door
+        self._handler = handler
         self._body: list[bytes] = []
         self._coroutine: Coroutine[Any, Any, None] | None = None
         self._waits: asyncio.Future[Any] | None = None
@@ -83,7 +83,7 @@ class Exchange:
     def begin(self) -> None:
         """Run the app as far as it gets; nothing if it has begun."""
         if self._coroutine is None and not self.response_complete:
-            self._coroutine = self._door.answer(self._protocol.scope, self.receive, self.send, self.cancel)
+            self._coroutine = self._handler.answer(self._protocol.scope, self.receive, self.send, self.cancel)
             self._step(None)
 
     def leave(self) -> None:

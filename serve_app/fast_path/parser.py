@@ -9,7 +9,7 @@ import httptools
 import uvicorn
 
 from deployments.events import event
-from serve_app.fast_path.exchange import Door, Exchange
+from serve_app.fast_path.exchange import Exchange, Handler
 
 _LONGEST = 19
 """Digits of a length: more than any body has."""
@@ -30,8 +30,8 @@ _INNER = {
 }
 
 
-def predicting(config: uvicorn.Config, protocol: Any, door: Door) -> Any:
-    """Return uvicorn's class for a connection, with predictions answered by `door`.
+def predicting(config: uvicorn.Config, protocol: Any, handler: Handler) -> Any:
+    """Return uvicorn's class for a connection, with predictions answered by `handler`.
 
     It is `protocol` itself where a name that is used here is gone. uvicorn answers what a parser's call raises with
     400, so a missing name would not show as an error: it is looked for now, in a connection that carries nothing.
@@ -40,7 +40,7 @@ def predicting(config: uvicorn.Config, protocol: Any, door: Door) -> Any:
         names = ", ".join(missing)
         event("slow_path", f"predictions take uvicorn's way: its connection has no {names}", missing=missing)
         return protocol
-    return type("Predicting", (_Predicting, protocol), {"door": door})
+    return type("Predicting", (_Predicting, protocol), {"handler": handler})
 
 
 def _missing(config: uvicorn.Config, protocol: Any) -> list[str]:
@@ -66,7 +66,7 @@ def _missing(config: uvicorn.Config, protocol: Any) -> list[str]:
 
 
 class _Predicting(_Connection):  # type: ignore[misc]
-    door: Door
+    handler: Handler
     _exchange: Exchange | None = None
     """The newest exchange: its body may be on its way, or its answer."""
     cycle: Any
@@ -119,10 +119,10 @@ class _Predicting(_Connection):  # type: ignore[misc]
         scope["method"] = "POST"
         scope["path"] = self.url.decode("ascii")
         body_bytes = _length(self.headers)
-        if body_bytes is None or self.root_path or not self.door.takes(scope):
+        if body_bytes is None or self.root_path or not self.handler.takes(scope):
             return None
         scope["raw_path"], scope["query_string"] = self.url, b""
-        return Exchange(self, self.door, parser.should_keep_alive(), body_bytes)
+        return Exchange(self, self.handler, parser.should_keep_alive(), body_bytes)
 
     def on_body(self, body: bytes) -> None:
         if self.cycle is self._exchange and self._exchange is not None:

@@ -49,7 +49,7 @@ _offered: list[tuple[App, Collection[str]]] = []
 
 
 def offer(app: App, paths: Collection[str]) -> None:
-    """Have POST requests to `paths` answered by `app` in this process; to be called before Serve opens its door."""
+    """Have POST requests to `paths` answered by `app` in this process; to be called before Serve listens."""
     _offered.append((app, paths))
 
 

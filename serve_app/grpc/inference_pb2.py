@@ -1,7 +1,5 @@
 """Compiled from proto/inference.proto by proto/compile.py; not edited by hand."""
 
-
-
 FILE_SET = (
     b'\n\xe3>\n\x0finference.proto\x12\tinf'
     b'erence"\x13\n\x11ServerLiveReque'

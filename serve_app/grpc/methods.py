@@ -53,16 +53,16 @@ class GrpcMethods:
 
 
 class ModelGrpcMethods(GrpcMethods):
-    """`GrpcMethods` of a model's replica, which has a `servable` and `door.limits`."""
+    """`GrpcMethods` of a model's replica, which has a `servable` and `surface.limits`."""
 
     servable: Any
-    door: Any
+    surface: Any
     tokens: Tokens | None = None
 
     @cached_property
     def grpc_calls(self) -> Calls:  # type: ignore[override]
         """The calls for this replica's model."""
-        return guarded_calls(ModelCalls(self.servable, self.door.limits.max_body_bytes), self.tokens)
+        return guarded_calls(ModelCalls(self.servable, self.surface.limits.max_body_bytes), self.tokens)
 
 
 class GatewayGrpcMethods(GrpcMethods):

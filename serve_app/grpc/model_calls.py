@@ -5,21 +5,19 @@ A model that is an application of its own also answers the calls about the serve
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
-from deployments.errors import InvalidInput, cause_of
+from deployments.errors import InvalidInput
 from deployments.servable import Servable
-from deployments.statistics import Stages
 from serve_app.grpc.codec import GrpcCodec
 from serve_app.grpc.guarded_calls import Metadata
 from serve_app.grpc.messages import ModelInferRequest, message
 from serve_app.protocols.errors import BodyTooLarge, ModelsAreDeclared
-from serve_app.protocols.open_inference import metadata as v2_metadata
+from serve_app.protocols.open_inference import metadata as model_metadata
 from serve_app.protocols.server import server_metadata
 
 
@@ -33,25 +31,15 @@ class ModelCalls:
 
     async def infer(self, body: bytes, metadata: Metadata = ()) -> Any:  # noqa: ARG002 - the gateway's needs it
         """Answer a `ModelInferRequest`; every failure is counted here and raised on."""
-        started_ns = time.monotonic_ns()
-        try:
+        with self.servable.counted() as request:
             if len(body) > self.max_body_bytes:
                 raise BodyTooLarge(self.max_body_bytes)
-            request = self._codec.decode(parse(ModelInferRequest, body))
-            decoded_ns = time.monotonic_ns()
-            deadline_s = None if request.timeout_s is None else started_ns / 1e9 + request.timeout_s
-            answer = await self.servable.predict(request.inputs, deadline_s)
-            answered_ns = time.monotonic_ns()
-            response = self._codec.encode(answer.outputs, request)
-        except BaseException as error:
-            # Cancellation too: a client whose deadline passed is part of the count.
-            self.servable.statistics.failed(cause_of(error), time.monotonic_ns() - started_ns)
-            raise
-        stages = Stages.between(started_ns, decoded_ns, answered_ns, answer)
-        self.servable.statistics.succeeded(len(next(iter(request.inputs.values()))), stages)
-        if self.servable.trace is not None:
-            self.servable.trace(stages, answer.batch_rows)
-        return response
+            decoded = self._codec.decode(parse(ModelInferRequest, body))
+            request.decoded(decoded.inputs)
+            deadline_s = None if decoded.timeout_s is None else request.started_ns / 1e9 + decoded.timeout_s
+            answer = await self.servable.predict(decoded.inputs, deadline_s)
+            request.answered(answer)
+            return self._codec.encode(answer.outputs, decoded)
 
     async def call(self, method: str, body: bytes, metadata: Metadata = ()) -> Any:  # noqa: ARG002
         """Answer the call `method`, whose request is `body`."""
@@ -70,10 +58,10 @@ class ModelCalls:
         if request.name or method != "ModelStatistics":
             self._codec.require_known(request.name, request.version)
         if method == "ModelMetadata":
-            return fill(method, v2_metadata.metadata(self.servable))
+            return fill(method, model_metadata.metadata(self.servable))
         if method == "ModelConfig":
-            return fill(method, {"config": v2_metadata.config(self.servable)})
-        return fill(method, {"model_stats": [v2_metadata.statistics(self.servable)]})
+            return fill(method, {"config": model_metadata.config(self.servable)})
+        return fill(method, {"model_stats": [model_metadata.statistics(self.servable)]})
 
     def _about_server(self, method: str, body: bytes) -> Any:
         request = parse(message(f"{method}Request"), body)

@@ -35,7 +35,7 @@ _V2_MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?")
 
 
 class GatewayRoutes:
-    """ASGI app of the server-wide endpoints, over a `Directory` of models and a `Forwarder` to their doors.
+    """ASGI app of the server-wide endpoints, over a `Directory` of models and a `Forwarder` to their front door.
 
     A request for a model is judged by that model's own tokens, which its `authorization` is passed on to; `tokens`
     close what the gateway answers itself, down to the name of a model that does not exist.
@@ -172,9 +172,9 @@ class GatewayRoutes:
 
     async def _stats(self, _: Receive, headers: Mapping[bytes, bytes]) -> Response:
         models = await self.directory.models()
-        doors = [model.route_prefix for model in models.values() if model.state == "READY"]
+        prefixes = [model.route_prefix for model in models.values() if model.state == "READY"]
         offered = headers.get(b"authorization", b"")
-        answers = [await self.forwarder.get_json(f"{door.rstrip('/')}/stats", offered) for door in doors]
+        answers = [await self.forwarder.get_json(f"{prefix.rstrip('/')}/stats", offered) for prefix in prefixes]
         # A model whose token is another one is left out, as if it were not there.
         known = [answer for answer in answers if answer is not None]
         return json_response({"model_stats": [stats for answer in known for stats in answer["model_stats"]]})

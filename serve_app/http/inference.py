@@ -7,10 +7,8 @@ once for all of them.
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
-from deployments.errors import cause_of
 from deployments.servable import Servable
 from deployments.statistics import Stages
 from serve_app.config.surface import Limits
@@ -30,34 +28,25 @@ class Inference:
 
     async def answer(self, headers: Headers, receive: Receive, codec: Codec[Any]) -> Response:
         """Return the response to one request; every failure is counted here and raised on."""
-        started_ns = time.monotonic_ns()
-        try:
+        with self.servable.counted() as request:
             self.servable.check_room()
             body = await bodies.read_body(receive, headers, self.limits.max_body_bytes)
             if b"content-encoding" in headers:
                 body = await bodies.inflate_body(body, headers[b"content-encoding"], self.limits.max_body_bytes)
             if codec.is_quick(body):
-                request = codec.decode(body, headers)
+                decoded = codec.decode(body, headers)
             else:
-                request = await asyncio.to_thread(codec.decode, body, headers)
-            decoded_ns = time.monotonic_ns()
-            deadline_s = deadline_of(request.timeout_s, headers, started_ns)
+                decoded = await asyncio.to_thread(codec.decode, body, headers)
+            request.decoded(decoded.inputs)
+            deadline_s = deadline_of(decoded.timeout_s, headers, request.started_ns)
             with WhileWaiting(receive):
-                answer = await self.servable.predict(request.inputs, deadline_s)
-            answered_ns = time.monotonic_ns()
-            response = codec.encode(answer.outputs, request)
+                answer = await self.servable.predict(decoded.inputs, deadline_s)
+            request.answered(answer)
+            response = codec.encode(answer.outputs, decoded)
             if headers.get(b"accept-encoding") in bodies.CODINGS:
                 await _compress(response, headers[b"accept-encoding"])
-        except BaseException as error:
-            # Cancellation too: a client that left is part of the count.
-            self.servable.statistics.failed(cause_of(error), time.monotonic_ns() - started_ns)
-            raise
-        stages = Stages.between(started_ns, decoded_ns, answered_ns, answer)
-        self.servable.statistics.succeeded(len(next(iter(request.inputs.values()))), stages)
-        if self.servable.trace is not None:
-            self.servable.trace(stages, answer.batch_rows)
         if self.limits.server_timing:
-            response.headers = (*response.headers, (b"server-timing", server_timing(stages, answer.batch_rows)))
+            response.headers = (*response.headers, (b"server-timing", server_timing(request.stages, answer.batch_rows)))
         return response
 
 

@@ -64,8 +64,8 @@ class ModelRoutes:
             routes[f"{model}/plan"] = Route("GET", self._plan)
         v1 = f"/v1/models/{self.servable.name}"
         version = f"/versions/{self.servable.version}"
-        doors = (door + model for door in ("", prefix, prefix + version) for model in (v1, v1 + version))
-        for model in doors:
+        ways = (way + model for way in ("", prefix, prefix + version) for model in (v1, v1 + version))
+        for model in ways:
             routes[model] = Route("GET", self._v1_status)
             routes[f"{model}/metadata"] = Route("GET", self._v1_metadata)
             routes[f"{model}:predict"] = Route("POST", self._v1_predict)

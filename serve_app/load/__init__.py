@@ -1,1 +1,1 @@
-"""Load on an HTTP server, and what came of it: closed loops and an open Poisson loop, in plain asyncio. May import protocols."""
+"""Load on an HTTP server, and what came of it: closed loops and an open Poisson loop; asyncio. May import protocols."""

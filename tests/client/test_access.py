@@ -72,7 +72,7 @@ def test_auto_goes_on_by_the_handle(place: Place, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("serve_app.client.connection.HandleWay", Handle)
     connection = Connection(place, "auto", None)
     connection.describe(None)
-    assert connection.door is None
+    assert connection.http is None
     assert connection.description.signature == dense().signature
 
 
@@ -80,8 +80,8 @@ def test_a_token_is_asked_for_after_the_description(place: Place) -> None:
     """A model that was open and is deployed anew with a token: the next call says so, and the model looks again."""
     connection = Connection(place, "http", TOKEN)
     connection.describe(None)
-    assert connection.door is not None
-    connection.wire = http_messages.Wire(place.path, connection.door.host, connection.description.signature)
+    assert connection.http is not None
+    connection.wire = http_messages.Wire(place.path, connection.http.host, connection.description.signature)
     with pytest.raises(Unauthorized):
         connection.predict_once((X,), None)
 

@@ -17,7 +17,7 @@ from deployments.errors import DeadlineExceeded, InvalidInput, NotReady, Overloa
 from deployments.tensors import STRING, Signature, TensorSpec
 from serve_app.client.failures import ReplicaGone
 from serve_app.client.http_messages import Reply, Wire, error_of
-from serve_app.client.http_way import Door
+from serve_app.client.http_way import HttpWay
 from serve_app.front.haproxy import unavailable_answer
 from serve_app.protocols.open_inference.request import RequestDecoder
 from serve_app.protocols.open_inference.response import ResponseEncoder
@@ -102,9 +102,29 @@ def answer_in_pieces(connection: socket.socket) -> None:
         time.sleep(0.01)
 
 
+def answer_in_chunks(connection: socket.socket) -> None:
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r")
+    time.sleep(0.01)
+    connection.sendall(b"\n3;name=value\r\nllo\r\n0\r")
+    time.sleep(0.01)
+    connection.sendall(b"\n\r\n")
+
+
+def answer_without_a_length(connection: socket.socket) -> None:
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nhel")
+    time.sleep(0.01)
+    connection.sendall(b"lo")
+    connection.close()
+
+
 def answer_and_close(connection: socket.socket) -> None:
     answer(connection)
     connection.close()
+
+
+UNSIZED = (answer_in_chunks, answer_without_a_length)
 
 
 def hang_up(connection: socket.socket) -> None:
@@ -118,13 +138,25 @@ def hang_up_within(connection: socket.socket) -> None:
     connection.close()
 
 
+def hang_up_within_chunks(connection: socket.socket) -> None:
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhell")
+    connection.close()
+
+
+def talk_otherwise(connection: socket.socket) -> None:
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nhello\r\n")
+    say_nothing(connection)
+
+
 def say_nothing(connection: socket.socket) -> None:
     while connection.recv(65536):
         pass
 
 
 @contextmanager
-def door_to(*scripts: Script) -> Iterator[Door]:
+def way_to(*scripts: Script) -> Iterator[HttpWay]:
     """Serve each script on a connection of its own, in order."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -134,40 +166,40 @@ def door_to(*scripts: Script) -> Iterator[Door]:
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
-        yield Door("127.0.0.1", server.getsockname()[1])
+        yield HttpWay("127.0.0.1", server.getsockname()[1])
 
 
 def soon(wait_s: float = 5.0) -> float:
     return time.monotonic() + wait_s
 
 
-Ask = Callable[[Door, float | None], Reply]
+Ask = Callable[[HttpWay, float | None], Reply]
 
 
-def ask_async(door: Door, deadline_s: float | None) -> Reply:
-    return asyncio.run(door.exchange_async([b"GET / HTTP/1.1\r\n\r\n"], deadline_s))
+def ask_async(way: HttpWay, deadline_s: float | None) -> Reply:
+    return asyncio.run(way.exchange_async([b"GET / HTTP/1.1\r\n\r\n"], deadline_s))
 
 
-def ask_blocking(door: Door, deadline_s: float | None) -> Reply:
-    return door.exchange([b"GET / HTTP/1.1\r\n\r\n"], deadline_s)
+def ask_blocking(way: HttpWay, deadline_s: float | None) -> Reply:
+    return way.exchange([b"GET / HTTP/1.1\r\n\r\n"], deadline_s)
 
 
 both = pytest.mark.parametrize("ask", [ask_blocking, ask_async])
 
 
 @both
-@pytest.mark.parametrize("script", [answer, answer_in_pieces, answer_and_close])
+@pytest.mark.parametrize("script", [answer, answer_in_pieces, answer_and_close, *UNSIZED])
 def test_an_answer_is_read_whole(ask: Ask, script: Script) -> None:
-    with door_to(script) as door:
-        reply = ask(door, soon())
+    with way_to(script) as way:
+        reply = ask(way, soon())
     assert (reply.status, bytes(reply.body)) == (200, b"hello")
 
 
 @both
-@pytest.mark.parametrize("script", [hang_up, hang_up_within])
+@pytest.mark.parametrize("script", [hang_up, hang_up_within, hang_up_within_chunks, talk_otherwise])
 def test_a_lost_connection_is_a_gone_replica(ask: Ask, script: Script) -> None:
-    with door_to(script) as door, pytest.raises(ReplicaGone):
-        ask(door, soon())
+    with way_to(script) as way, pytest.raises(ReplicaGone):
+        ask(way, soon())
 
 
 @both
@@ -178,8 +210,8 @@ def test_silence_ends_at_the_deadline_by_hanging_up(ask: Ask) -> None:
         say_nothing(connection)
         hung_up.set()
 
-    with door_to(listen) as door, pytest.raises(DeadlineExceeded):
-        ask(door, soon(0.2))
+    with way_to(listen) as way, pytest.raises(DeadlineExceeded):
+        ask(way, soon(0.2))
     assert hung_up.wait(5)
 
 
@@ -188,14 +220,37 @@ def test_nobody_listening_is_a_gone_replica(ask: Ask) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(ReplicaGone):
-        ask(Door("127.0.0.1", port), soon())
+        ask(HttpWay("127.0.0.1", port), soon())
+
+
+@both
+@pytest.mark.parametrize("first", UNSIZED)
+def test_an_answer_without_a_length_is_asked_for_once(ask: Ask, first: Script) -> None:
+    """It is no lost connection: a request that ran is not sent again."""
+    asked = []
+
+    def count(script: Script) -> Script:
+        def counted(connection: socket.socket) -> None:
+            asked.append(script)
+            script(connection)
+
+        return counted
+
+    with way_to(count(first), count(answer)) as way:
+        assert bytes(ask(way, soon()).body) == b"hello"
+        assert len(asked) == 1
+
+
+def test_a_connection_that_ended_with_its_answer_is_not_used_again() -> None:
+    with way_to(answer_without_a_length, answer) as way:
+        assert [bytes(ask_blocking(way, soon()).body) for _ in range(2)] == [b"hello"] * 2
 
 
 def test_a_kept_connection_that_was_closed_is_replaced() -> None:
-    with door_to(answer_and_close, answer) as door:
-        ask_blocking(door, soon())
+    with way_to(answer_and_close, answer) as way:
+        ask_blocking(way, soon())
         time.sleep(0.1)
-        assert bytes(ask_blocking(door, soon()).body) == b"hello"
+        assert bytes(ask_blocking(way, soon()).body) == b"hello"
 
 
 def test_a_kept_connection_is_used_again() -> None:
@@ -203,6 +258,6 @@ def test_a_kept_connection_is_used_again() -> None:
         answer(connection)
         answer(connection)
 
-    with door_to(answer_twice) as door:
-        assert ask_blocking(door, soon()).status == 200
-        assert ask_blocking(door, soon()).status == 200
+    with way_to(answer_twice) as way:
+        assert ask_blocking(way, soon()).status == 200
+        assert ask_blocking(way, soon()).status == 200

@@ -26,7 +26,7 @@ PATH = "/v2/models/m/infer"
 WAIT_S = 15.0
 
 
-class Door:
+class Handler:
     """Answers with the length of the body and its last byte, after doing what `does` says."""
 
     def __init__(self) -> None:
@@ -117,8 +117,8 @@ def request(body: bytes = b"x", path: str = PATH, *headers: str) -> bytes:
 
 
 @pytest.fixture
-def door() -> Door:
-    return Door()
+def handler() -> Handler:
+    return Handler()
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def listening() -> Iterator[socket.socket]:
 
 
 @pytest.fixture(params=["uvloop", "asyncio"])
-def talk(request: pytest.FixtureRequest, door: Door, listening: socket.socket) -> Callable[[Any], Any]:
+def talk(request: pytest.FixtureRequest, handler: Handler, listening: socket.socket) -> Callable[[Any], Any]:
     """Call a function with a client of a server, in a thread beside the server's event loop; return its result."""
 
     async def run(work: Any) -> Any:
@@ -137,14 +137,14 @@ def talk(request: pytest.FixtureRequest, door: Door, listening: socket.socket) -
             plain = server.config.http_protocol_class
             assert plain.__name__ == "HttpToolsProtocol"
             # Connections of `listening` are made by the class that the config has then.
-            server.config.http_protocol_class = parser.predicting(server.config, plain, door)
+            server.config.http_protocol_class = parser.predicting(server.config, plain, handler)
             context = SimpleNamespace(server=server, loop=asyncio.get_running_loop())
             return await asyncio.wait_for(asyncio.to_thread(work, Client(listening.getsockname()), context), 60)
 
     return lambda work: (uvloop if request.param == "uvloop" else asyncio).run(run(work))
 
 
-def test_predictions_of_one_connection_are_answered_without_a_task(talk: Any, door: Door) -> None:
+def test_predictions_of_one_connection_are_answered_without_a_task(talk: Any, handler: Handler) -> None:
     def work(client: Client, context: Any) -> Any:
         answers = []
         for number in range(3):
@@ -159,10 +159,10 @@ def test_predictions_of_one_connection_are_answered_without_a_task(talk: Any, do
     assert status == 200
     assert {"date", "server", "content-length"} <= set(headers)
     assert "connection" not in headers
-    assert door.tasks == [None] * 3
+    assert handler.tasks == [None] * 3
 
 
-def test_other_requests_and_refused_ones_are_uvicorns(talk: Any, door: Door) -> None:
+def test_other_requests_and_refused_ones_are_uvicorns(talk: Any, handler: Handler) -> None:
     def work(client: Client, _context: Any) -> list[bytes]:
         bodies = []
         for wire in (
@@ -173,7 +173,7 @@ def test_other_requests_and_refused_ones_are_uvicorns(talk: Any, door: Door) -> 
         ):
             client.send(wire)
             bodies.append(client.read()[2])
-        door.is_open = False
+        handler.is_open = False
         client.send(request(b"yes"))
         bodies.append(client.read()[2])
         client.send(f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -182,7 +182,7 @@ def test_other_requests_and_refused_ones_are_uvicorns(talk: Any, door: Door) -> 
     assert talk(work) == [b"other 1", b"other 1", b"1 x", b"other 1", b"other 3", b"other 0"]
 
 
-def test_pipelined_requests_are_answered_in_their_order(talk: Any, door: Door) -> None:
+def test_pipelined_requests_are_answered_in_their_order(talk: Any, handler: Handler) -> None:
     """The first waits, so that the others are there before it is answered, and queue up in uvicorn."""
     waited = []
 
@@ -191,7 +191,7 @@ def test_pipelined_requests_are_answered_in_their_order(talk: Any, door: Door) -
             waited.append(True)
             await asyncio.sleep(0.2)
 
-    door.does = does
+    handler.does = does
 
     def work(client: Client, _context: Any) -> list[bytes]:
         client.send(request(b"1") + request(b"22") + request(b"333", "/x") + request(b"4444"))
@@ -222,7 +222,7 @@ def test_what_follows_a_long_body_in_one_packet_is_the_next_request(talk: Any, b
 
 
 @pytest.mark.parametrize("count", [10, 70_000, 3_000_000])
-def test_a_body_may_come_in_pieces(talk: Any, door: Door, count: int) -> None:
+def test_a_body_may_come_in_pieces(talk: Any, handler: Handler, count: int) -> None:
     wire = request(b"b" * count + b"e")
 
     def work(client: Client, _context: Any) -> Any:
@@ -256,15 +256,15 @@ def test_a_chunked_body_is_uvicorns(talk: Any) -> None:
     assert talk(work) == [b"other 5", b"1 n"]
 
 
-def test_an_answer_before_the_body_leaves_the_connection_in_order(talk: Any, door: Door) -> None:
+def test_an_answer_before_the_body_leaves_the_connection_in_order(talk: Any, handler: Handler) -> None:
     """A full queue refuses by the head: the body that still comes is nobody's, and the next request is answered."""
-    door.before = lambda: None
+    handler.before = lambda: None
     wire = request(b"q" * 200_000)
 
     def work(client: Client, _context: Any) -> list[bytes]:
         client.send(wire[:30_000])
         bodies = [client.read()[2]]
-        door.before = None
+        handler.before = None
         client.send(wire[30_000:])
         client.send(request(b"then"))
         return [*bodies, client.read()[2]]
@@ -272,7 +272,7 @@ def test_an_answer_before_the_body_leaves_the_connection_in_order(talk: Any, doo
     assert talk(work) == [b"early", b"4 n"]
 
 
-def test_the_end_of_a_body_ends_no_other_wait(talk: Any, door: Door) -> None:
+def test_the_end_of_a_body_ends_no_other_wait(talk: Any, handler: Handler) -> None:
     """The app may wait for a slot before it reads."""
     slot: list[asyncio.Future[None]] = []
     order: list[str] = []
@@ -282,7 +282,7 @@ def test_the_end_of_a_body_ends_no_other_wait(talk: Any, door: Door) -> None:
         await slot[0]
         order.append("slot")
 
-    door.first = first
+    handler.first = first
     wire = request(b"s" * 50_000)
 
     def work(client: Client, context: Any) -> bytes:
@@ -300,19 +300,19 @@ def test_the_end_of_a_body_ends_no_other_wait(talk: Any, door: Door) -> None:
 
 
 @pytest.mark.parametrize("where", ["in the body", "while it waits"])
-def test_who_leaves_is_cancelled(talk: Any, door: Door, where: str) -> None:
-    door.does = lambda: asyncio.sleep(30)
+def test_who_leaves_is_cancelled(talk: Any, handler: Handler, where: str) -> None:
+    handler.does = lambda: asyncio.sleep(30)
     wire = request(b"w" * 100_000)
 
     def work(client: Client, context: Any) -> Any:
         client.send(wire[:50_000] if where == "in the body" else wire)
         pause()
-        wait_until(lambda: bool(door.tasks))
+        wait_until(lambda: bool(handler.tasks))
         pause()
-        door.cancels.clear()
+        handler.cancels.clear()
         kept = weakref.WeakSet(context.server.server_state.connections)
         client.socket.close()
-        wait_until(lambda: door.cancelled == 1)
+        wait_until(lambda: handler.cancelled == 1)
         wait_until(lambda: not context.server.server_state.connections)
         context.loop.call_soon_threadsafe(gc.collect)
         wait_until(lambda: not kept)
@@ -322,13 +322,13 @@ def test_who_leaves_is_cancelled(talk: Any, door: Door, where: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["in the body", "while it waits", "before it waits"])
-def test_an_answer_can_be_cancelled(talk: Any, door: Door, where: str) -> None:
+def test_an_answer_can_be_cancelled(talk: Any, handler: Handler, where: str) -> None:
     """As its time limit does; the connection stays in order, whatever of the body is still to come."""
     told: list[str] = []
 
     async def wait(seconds: float = 30.0) -> None:
         if where == "before it waits":
-            door.cancels[-1]()
+            handler.cancels[-1]()
         try:
             await asyncio.sleep(seconds)
         except asyncio.CancelledError:
@@ -336,40 +336,40 @@ def test_an_answer_can_be_cancelled(talk: Any, door: Door, where: str) -> None:
         await asyncio.sleep(0.01)  # is no part of it
 
     async def read_or_wait() -> None:
-        # A door that answers although its wait was cancelled, as the time limit's 408 is.
+        # A handler that answers although its wait was cancelled, as the time limit's 408 is.
         await wait()
 
-    door.does = read_or_wait
+    handler.does = read_or_wait
     wire = request(b"w" * 1000)
 
     def work(client: Client, context: Any) -> Any:
         client.send(wire[:-10] if where == "in the body" else wire)
-        wait_until(lambda: bool(door.tasks))
+        wait_until(lambda: bool(handler.tasks))
         if where != "before it waits":
-            context.loop.call_soon_threadsafe(door.cancels[-1])
+            context.loop.call_soon_threadsafe(handler.cancels[-1])
         if where == "in the body":
             status, _, body = client.read()
             return status, body, client.is_closed()
         first = client.read()[2]
-        door.does = None
+        handler.does = None
         client.send(request(b"next"))
         return first, client.read()[2]
 
     if where == "in the body":  # what the app does not answer is a failure of ours
         assert talk(work)[0::2] == (500, True)
-        assert door.cancelled == 1
+        assert handler.cancelled == 1
     else:
         assert talk(work) == (b"1000 w", b"4 t")
         assert told == ["cancelled"]
 
 
-def test_what_has_not_come_whole_is_begun(talk: Any, door: Door) -> None:
+def test_what_has_not_come_whole_is_begun(talk: Any, handler: Handler) -> None:
     """A short body, too: whoever keeps its end back is counted, and has a time limit like others."""
     wire = request(b"short")
 
     def work(client: Client, context: Any) -> bytes:
         client.send(wire[:-1])
-        wait_until(lambda: len(door.tasks) == 1)
+        wait_until(lambda: len(handler.tasks) == 1)
         client.send(wire[-1:])
         return client.read()[2]
 
@@ -383,11 +383,11 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_failure_that_the_app_did_not_answer_is_a_500_in_form(talk: Any, door: Door) -> None:
+def test_a_failure_that_the_app_did_not_answer_is_a_500_in_form(talk: Any, handler: Handler) -> None:
     async def fail() -> None:
         raise ZeroDivisionError("a secret")
 
-    door.does = fail
+    handler.does = fail
 
     def work(client: Client, _context: Any) -> Any:
         client.send(request())
@@ -400,8 +400,8 @@ def test_a_failure_that_the_app_did_not_answer_is_a_500_in_form(talk: Any, door:
 
 
 @pytest.mark.parametrize("asks", [True, False])
-def test_a_connection_closes_where_either_side_says_so(talk: Any, door: Door, asks: bool) -> None:
-    door.headers = [] if asks else [(b"connection", b"close")]
+def test_a_connection_closes_where_either_side_says_so(talk: Any, handler: Handler, asks: bool) -> None:
+    handler.headers = [] if asks else [(b"connection", b"close")]
 
     def work(client: Client, _context: Any) -> Any:
         client.send(request(b"x", PATH, *(["Connection: close"] if asks else [])))
@@ -433,12 +433,12 @@ def test_garbage_after_an_answer_is_a_400(talk: Any) -> None:
     assert talk(work) == (400, True)
 
 
-def test_a_server_that_stops_answers_what_it_has(talk: Any, door: Door) -> None:
-    door.does = lambda: asyncio.sleep(0.5)
+def test_a_server_that_stops_answers_what_it_has(talk: Any, handler: Handler) -> None:
+    handler.does = lambda: asyncio.sleep(0.5)
 
     def work(client: Client, context: Any) -> Any:
         client.send(request(b"last"))
-        wait_until(lambda: bool(door.tasks))
+        wait_until(lambda: bool(handler.tasks))
         context.server.should_exit = True
         _, headers, body = client.read()
         return body, headers["connection"], client.is_closed()
@@ -446,8 +446,8 @@ def test_a_server_that_stops_answers_what_it_has(talk: Any, door: Door) -> None:
     assert talk(work) == (b"4 t", "close", True)
 
 
-def test_a_long_answer_waits_for_a_slow_reader(talk: Any, door: Door) -> None:
-    door.answer_bytes = 20_000_000
+def test_a_long_answer_waits_for_a_slow_reader(talk: Any, handler: Handler) -> None:
+    handler.answer_bytes = 20_000_000
 
     def work(client: Client, _context: Any) -> Any:
         client.send(request() + request(b"yy"))
@@ -480,16 +480,18 @@ INNER = [f"{field}.{name}" for field, names in parser._INNER.items() for name in
 
 
 @pytest.mark.parametrize("name", [*parser._METHODS, *parser._FIELDS, *INNER])
-def test_where_uvicorn_has_lost_a_name_it_keeps_out(monkeypatch: pytest.MonkeyPatch, door: Door, name: str) -> None:
+def test_where_uvicorn_has_lost_a_name_it_steps_aside(
+    monkeypatch: pytest.MonkeyPatch, handler: Handler, name: str
+) -> None:
     told: list[str] = []
     monkeypatch.setattr(parser, "event", lambda _, sentence, **__: told.append(sentence))
 
     async def made() -> None:
         config = uvicorn.Config(other)
-        assert parser.predicting(config, HttpToolsProtocol, door) is not HttpToolsProtocol
+        assert parser.predicting(config, HttpToolsProtocol, handler) is not HttpToolsProtocol
         assert not told
         another = without(name)
-        assert parser.predicting(config, another, door) is another
+        assert parser.predicting(config, another, handler) is another
 
     asyncio.run(made())
     assert name in told[0]
@@ -509,13 +511,13 @@ def test_every_name_of_uvicorns_that_is_used_is_looked_for() -> None:
         for node in ast.walk(trees[1])
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "_protocol"
     }
-    own = set(vars(parser._Predicting)) | {"_exchange", "door", "cycle"}
+    own = set(vars(parser._Predicting)) | {"_exchange", "handler", "cycle"}
     assert used - own <= {*parser._METHODS, *parser._FIELDS}
     assert {"flow", "server_state", "scope", "on_response_complete"} <= used
 
 
-def test_a_connection_of_another_kind_is_left_alone(door: Door) -> None:
+def test_a_connection_of_another_kind_is_left_alone(handler: Handler) -> None:
     class Another:
         pass
 
-    assert parser.predicting(uvicorn.Config(other), Another, door) is Another
+    assert parser.predicting(uvicorn.Config(other), Another, handler) is Another

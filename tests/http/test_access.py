@@ -17,7 +17,6 @@ from deployments.errors import ConfigError
 from serve_app.config import tokens as tokens_config
 from serve_app.config.args import GatewayArgs, ModelArgs
 from serve_app.config.tokens import Tokens, TokenSource
-from serve_app.http import guard
 from serve_app.http.forwarding import Forwarder
 from serve_app.http.gateway_routes import GatewayRoutes
 from serve_app.http.guard import guarded, is_ready_path
@@ -272,7 +271,7 @@ def test_a_file_holds_one_token_a_line(tmp_path: Path) -> None:
 
 
 def test_a_changed_file_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "REREAD_S", 0.0)
+    monkeypatch.setattr(tokens_config, "REREAD_S", 0.0)
     path = tmp_path / "tokens"
     path.write_text(TOKEN)
     opened = Tokens.opened(TokenSource(None, str(path)))

@@ -10,7 +10,7 @@ import pytest
 from serve_app.page.files import CONTENT_TYPES, PAGE_FOLDER, PAGES, StaticFile, page_files
 from tests.http.test_gateway_routes import LOADING, READY, ask
 
-FILES = sorted(path.name for path in PAGE_FOLDER.iterdir())
+FILES = sorted(path.name for path in PAGE_FOLDER.iterdir() if path.suffix in CONTENT_TYPES)
 
 
 def test_the_index_is_at_the_root() -> None:

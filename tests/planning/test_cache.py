@@ -177,8 +177,8 @@ def test_a_candidate_that_raises_or_is_still_being_tried_is_no_death(tmp_path: P
 def test_one_process_at_a_time_measures_for_a_plan(tmp_path: Path) -> None:
     with cache.measuring(tmp_path, IDENTITY, 0.0) as first:
         assert first
-        code = "import json, sys; from pathlib import Path; from deployments import plan_cache\n"
-        code += "with plan_cache.measuring(Path(sys.argv[1]), json.loads(sys.argv[2]), 0.1) as alone: print(alone)"
+        code = "import json, sys; from pathlib import Path; from deployments.planning import cache\n"
+        code += "with cache.measuring(Path(sys.argv[1]), json.loads(sys.argv[2]), 0.1) as alone: print(alone)"
         command = [sys.executable, "-c", code, str(tmp_path), json.dumps(IDENTITY)]
         assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "False"
         with cache.measuring(tmp_path, {**IDENTITY, "model": "other"}, 0.0) as other:

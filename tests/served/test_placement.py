@@ -120,7 +120,7 @@ def test_a_model_without_a_place_is_spoken_of_once(monkeypatch: pytest.MonkeyPat
     unplaced = unplaced_serve.Unplaced(wanted({}, {}), said.append)
     unplaced.look([], lambda: [{"CPU": 0.0}])
     assert not said
-    monkeypatch.setattr(placement, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(unplaced_serve, "PATIENCE_S", 0.0)
     for _ in range(2):
         unplaced.look(["b"], lambda: [{"CPU": 0.0}])
     assert len(said) == 1

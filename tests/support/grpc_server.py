@@ -53,7 +53,7 @@ def words(name="words") -> Servable:
 def methods_of(servable, max_body_bytes=2**24) -> ModelGrpcMethods:
     methods = ModelGrpcMethods()
     methods.servable = servable
-    methods.door = SimpleNamespace(limits=SimpleNamespace(max_body_bytes=max_body_bytes))
+    methods.surface = SimpleNamespace(limits=SimpleNamespace(max_body_bytes=max_body_bytes))
     return methods
 
 

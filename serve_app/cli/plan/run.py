@@ -7,56 +7,41 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import IO, Any
 
+from deployments.device import environment
 from serve_app.cli.plan.progress import Progress, progress
 from serve_app.config.args import ModelArgs
-
-CHATTY = "TF_CPP_MIN_LOG_LEVEL"
 
 
 def measure(args: ModelArgs) -> dict[str, Any]:
     """Load and plan as a replica would, and return the plan's report; raises `LoadError`."""
     with _quiet() as terminal, progress(terminal) as bar:
         bar.say("importing TensorFlow")
-        _prepare_environment(args.device)
+        environment.prepare(args.device, log_level=3)
         return _measure(args, bar)
 
 
 def _measure(args: ModelArgs, bar: Progress) -> dict[str, Any]:
     # TensorFlow reads its environment when it is imported, so only now.
-    from deployments import loading
     from deployments.candidates import all_candidates
-    from deployments.device import select
-    from deployments.planning.plan import make_plan
+    from deployments.planning.from_source import plan_source
     from serve_app.builders import replica_options
 
-    chosen = select.select(args.device, gpu_memory_mb=args.gpu_memory_mb, tf32=args.tf32)
     wanted = replica_options(args)
-    bar.say(f"loading {args.source}")
-    model = loading.load(wanted.source, wanted.precision)
-    # Lower precisions are held against the same model in float32, so that the table shows what they cost.
-    exact = loading.load(wanted.source) if args.precision != "float32" else None
     bar.expect(len(all_candidates()), len(args.batch_sizes) * max(1, len(args.allowed_lengths)))
-    options = replace(
+    plan = plan_source(
+        wanted.source,
         wanted.plan,
-        device=chosen.tf_name,
-        device_name=chosen.description,
-        precision="tf32" if args.tf32 and args.precision == "float32" else args.precision,
-        progress=bar.tell,
-    )
-    plan = make_plan(model, options, exact)
+        kind=args.device,
+        precision=wanted.precision,
+        tf32=args.tf32,
+        gpu_memory_mb=args.gpu_memory_mb,
+        tell=bar.tell,
+    ).plan
     report = plan.report()
     plan.close()
     return report
-
-
-def _prepare_environment(device: str) -> None:
-    os.environ.setdefault(CHATTY, "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    if device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 
 @contextlib.contextmanager
@@ -66,7 +51,7 @@ def _quiet() -> Iterator[IO[str]]:
     TensorFlow 2.21 and LiteRT print some whatever the log level ("Could not find cuda drivers"), which would cut a
     progress bar to pieces. On an error they are printed after all; whoever sets TF_CPP_MIN_LOG_LEVEL sees them.
     """
-    if CHATTY in os.environ:
+    if environment.LOG_LEVEL in os.environ:
         yield sys.stderr
         return
     with os.fdopen(os.dup(2), "w") as terminal, tempfile.TemporaryFile() as hidden:

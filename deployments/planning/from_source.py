@@ -1,0 +1,60 @@
+"""From a source to a plan: device, model, and the measured ways of executing it, as replicas and `solo plan` make one.
+
+Imports TensorFlow, which reads its environment then: `deployments.device.environment.prepare` goes before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from deployments import loading
+from deployments.device.select import Device, Wanted, select
+from deployments.model import LoadedModel
+from deployments.planning.options import PlanOptions, Progress
+from deployments.planning.plan import Plan, make_plan
+from deployments.source import Precision, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A loaded model with its plan, and what both were made for."""
+
+    device: Device
+    source: Source
+    """Where the model lies on this node, with its SHA-256."""
+    model: LoadedModel
+    plan: Plan
+
+
+def plan_source(
+    source: Source,
+    options: PlanOptions,
+    *,
+    kind: Wanted,
+    precision: Precision = "float32",
+    tf32: bool = False,
+    gpu_memory_mb: int | None = None,
+    share: float = 1.0,
+    tell: Progress,
+    shown: Callable[[str], str] = str,
+) -> Planned:
+    """Select the device, fetch and load the model, plan it; `tell` takes what is under way.
+
+    `options`' device, precision and progress are filled in here; `share` is the part of a GPU that is ours, `shown`
+    makes a source's URI fit for a log. Raises `LoadError` where the device, the source or the model fails.
+    """
+    device = select(kind, gpu_memory_mb=gpu_memory_mb, tf32=tf32, share=share)
+    local = loading.localize(source, lambda step: tell(None, step))
+    tell(None, f"loading {shown(source.uri)}")
+    model = loading.load(local, precision)
+    # Lower precisions are held against the same model in float32, so that the plan shows what they cost.
+    exact = loading.load(local) if precision != "float32" else None
+    options = replace(
+        options,
+        device=device.tf_name,
+        device_name=device.description,
+        precision="tf32" if tf32 and precision == "float32" else precision,
+        progress=tell,
+    )
+    return Planned(device, local, model, make_plan(model, options, exact))
