@@ -190,6 +190,7 @@ both = pytest.mark.parametrize("ask", [ask_blocking, ask_async])
 @both
 @pytest.mark.parametrize("script", [answer, answer_in_pieces, answer_and_close, *UNSIZED])
 def test_an_answer_is_read_whole(ask: Ask, script: Script) -> None:
+    """One without a length is no lost connection either: a request that ran is not sent again."""
     with way_to(script) as way:
         reply = ask(way, soon())
     assert (reply.status, bytes(reply.body)) == (200, b"hello")
@@ -221,24 +222,6 @@ def test_nobody_listening_is_a_gone_replica(ask: Ask) -> None:
         port = server.getsockname()[1]
     with pytest.raises(ReplicaGone):
         ask(HttpWay("127.0.0.1", port), soon())
-
-
-@both
-@pytest.mark.parametrize("first", UNSIZED)
-def test_an_answer_without_a_length_is_asked_for_once(ask: Ask, first: Script) -> None:
-    """It is no lost connection: a request that ran is not sent again."""
-    asked = []
-
-    def count(script: Script) -> Script:
-        def counted(connection: socket.socket) -> None:
-            asked.append(script)
-            script(connection)
-
-        return counted
-
-    with way_to(count(first), count(answer)) as way:
-        assert bytes(ask(way, soon()).body) == b"hello"
-        assert len(asked) == 1
 
 
 def test_a_connection_that_ended_with_its_answer_is_not_used_again() -> None:
