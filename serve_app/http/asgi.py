@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-import orjson
-
 from serve_app.protocols.codec import Response
 
 Scope = MutableMapping[str, Any]
@@ -28,11 +26,6 @@ async def send_response(response: Response, send: Send) -> None:
     ]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body})
-
-
-def json_response(value: Any) -> Response:
-    """Return `value` as a JSON answer; numpy scalars and arrays in it are allowed."""
-    return Response(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS))
 
 
 async def answer_lifespan(

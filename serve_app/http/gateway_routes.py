@@ -16,15 +16,15 @@ import orjson
 from deployments.errors import InvalidInput, NotReady
 from serve_app.cluster.directory import Directory, pick, unknown
 from serve_app.config.tokens import Tokens
-from serve_app.http.asgi import Receive, Scope, Send, answer_lifespan, json_response, send_response
-from serve_app.http.bodies import ClientGone, read_body
-from serve_app.http.errors import error_response
+from serve_app.http.app import HttpApp, require_method
+from serve_app.http.asgi import Receive, Scope
+from serve_app.http.bodies import read_body
 from serve_app.http.forwarding import Forwarder
 from serve_app.http.guard import authorization_of
 from serve_app.openapi import document
 from serve_app.page.files import page_files
-from serve_app.protocols.codec import Response
-from serve_app.protocols.errors import MethodNotAllowed, ModelsAreDeclared, UnknownPath
+from serve_app.protocols.codec import Response, json_response
+from serve_app.protocols.errors import ModelsAreDeclared, UnknownPath
 from serve_app.protocols.server import server_metadata
 
 _REPOSITORY = re.compile(r"^/v2/repository/models/([^/]+)/(load|unload)$")
@@ -34,7 +34,7 @@ _V1_MODEL = re.compile(r"^/v1/models/([^/:]+)(?:/versions/([^/:]+))?")
 _V2_MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?")
 
 
-class GatewayRoutes:
+class GatewayRoutes(HttpApp):
     """ASGI app of the server-wide endpoints, over a `Directory` of models and a `Forwarder` to their front door.
 
     A request for a model is judged by that model's own tokens, which its `authorization` is passed on to; `tokens`
@@ -59,24 +59,12 @@ class GatewayRoutes:
             "/openapi.json": ("GET", self._openapi),
         }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] == "lifespan":
-            await answer_lifespan(receive, send, on_shutdown=self.forwarder.close)
-            return
-        if scope["type"] == "websocket":
-            # Before it is accepted this is a 403, which is all that ASGI has for "not here".
-            await send({"type": "websocket.close"})
-            return
-        try:
-            response = await self._respond(scope, receive)
-        except ClientGone:
-            return
-        except Exception as error:
-            response = error_response(error)
-        await send_response(response, send)
+    async def close(self) -> None:
+        """Close the connections to the front door."""
+        await self.forwarder.close()
 
-    async def _respond(self, scope: Scope, receive: Receive) -> Response:
+    async def respond(self, scope: Scope, receive: Receive) -> Response:
+        """Return the answer to one request."""
         path = scope["path"].rstrip("/") or "/"
         if (target := await self._target(path)) is not None:
             return await self.forwarder.forward(target, scope, receive)
@@ -84,15 +72,15 @@ class GatewayRoutes:
             self.tokens.check(authorization_of(scope["headers"]))
         if path in self.routes:
             method, endpoint = self.routes[path]
-            _allow(scope, method)
+            require_method(scope, method)
             return await endpoint(receive, dict(scope["headers"]))
         if path in self.page:
-            _allow(scope, "GET")
+            require_method(scope, "GET")
             return self.page[path].answer(dict(scope["headers"]))
         if found := _V1_MODEL.match(path):
             await self._refuse(found[1], found[2])
         if found := _REPOSITORY.match(path):
-            _allow(scope, "POST")
+            require_method(scope, "POST")
             raise ModelsAreDeclared(found[1], found[2])
         if found := _V2_MODEL.match(path):
             await self._refuse(found[1], found[2])
@@ -178,11 +166,6 @@ class GatewayRoutes:
         # A model whose token is another one is left out, as if it were not there.
         known = [answer for answer in answers if answer is not None]
         return json_response({"model_stats": [stats for answer in known for stats in answer["model_stats"]]})
-
-
-def _allow(scope: Scope, method: str) -> None:
-    if scope["method"] != method and not (method == "GET" and scope["method"] == "HEAD"):
-        raise MethodNotAllowed(scope["method"], scope["path"], method)
 
 
 def _only_ready(body: bytes) -> bool:

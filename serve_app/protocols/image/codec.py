@@ -8,9 +8,16 @@ from deployments.tensors import Arrays
 from serve_app.protocols.codec import Headers, Response, Untimed
 from serve_app.protocols.image.preprocess import Preprocess
 
+CONTENT_TYPES = ("image/png", "image/jpeg")
+"""What a request's Content-Type may say; the bytes themselves decide."""
+ANY = b"image/"
+"""How the Content-Type of every picture begins, of those that are refused too."""
+
 
 class Images:
     """A PNG or JPEG in, the top labels out."""
+
+    takes_images = False
 
     def __init__(self, servable: Servable, preprocess: Preprocess | None) -> None:
         # Pillow is imported where a model may meet an image; the gateway has no need of it.

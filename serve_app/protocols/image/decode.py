@@ -17,8 +17,6 @@ from deployments.tensors import Array, Signature, TensorSpec, shape_text
 from serve_app.protocols.image.pixels import Affine
 from serve_app.protocols.image.preprocess import CHANNELS, Color, Preprocess
 
-CONTENT_TYPES = frozenset({"image/png", "image/jpeg", "image/jpg"})
-
 MAX_PIXELS = 1 << 25
 """Pixels of the largest image taken: 33 million, a 32-megapixel camera's. Its decoding takes 100 MB."""
 

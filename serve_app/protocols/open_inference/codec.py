@@ -1,11 +1,13 @@
-"""The Open Inference Protocol (KServe v2) as a codec, JSON and binary."""
+"""The Open Inference Protocol (KServe v2): its paths below a model, and its codec, JSON and binary."""
 
 from __future__ import annotations
 
-from deployments.errors import InvalidInput
+from deployments.errors import InvalidInput, NotReady
 from deployments.servable import Servable
 from deployments.tensors import Arrays
-from serve_app.protocols.codec import BINARY, Headers, Response
+from serve_app.protocols.codec import BINARY, Headers, Response, Route, json_response
+from serve_app.protocols.errors import UnknownPath
+from serve_app.protocols.open_inference import metadata
 from serve_app.protocols.open_inference.request import InferRequest, RequestDecoder
 from serve_app.protocols.open_inference.response import ResponseEncoder
 
@@ -14,6 +16,8 @@ JSON_BYTES_HEADER = b"inference-header-content-length"
 
 class OpenInference:
     """The Open Inference Protocol, JSON and binary."""
+
+    takes_images = True
 
     def __init__(self, servable: Servable) -> None:
         self._decoder = RequestDecoder(servable.signature)
@@ -46,3 +50,26 @@ def _json_bytes(header: bytes, body_bytes: int) -> int:
             f"got '{header[:40].decode('latin-1')}'"
         )
     return int(header)
+
+
+def _ready(servable: Servable) -> Response:
+    if not servable.is_ready():
+        raise NotReady(f"model '{servable.name}' is not ready")
+    return json_response({"name": servable.name, "ready": True})
+
+
+def _plan(servable: Servable) -> Response:
+    if servable.plan_report is None:
+        raise UnknownPath(f"model '{servable.name}' has no plan")
+    return json_response(servable.plan_report())
+
+
+PREFIX = "/v2/models/{name}"
+ROUTES = (
+    Route("", tells=lambda servable: json_response(metadata.metadata(servable))),
+    Route("/ready", tells=_ready),
+    Route("/config", tells=lambda servable: json_response(metadata.config(servable))),
+    Route("/stats", tells=lambda servable: json_response({"model_stats": [metadata.statistics(servable)]})),
+    Route("/plan", tells=_plan),
+    Route("/infer", predicts=OpenInference),
+)

@@ -1,15 +1,17 @@
-"""TensorFlow Serving's REST predict as a codec."""
+"""TensorFlow Serving's REST API: its paths below a model, and predict as a codec."""
 
 from __future__ import annotations
 
 from deployments.servable import Servable
 from deployments.tensors import Arrays
-from serve_app.protocols.codec import Headers, Response, Untimed
-from serve_app.protocols.tf_serving import predict
+from serve_app.protocols.codec import Headers, Response, Route, Untimed
+from serve_app.protocols.tf_serving import metadata, predict
 
 
 class TfServing:
     """TensorFlow Serving's REST predict."""
+
+    takes_images = False
 
     def __init__(self, servable: Servable) -> None:
         self._signature = servable.signature
@@ -27,3 +29,16 @@ class TfServing:
     def is_quick(self, body: bytes) -> bool:  # noqa: ARG002 - conversions in C that keep the interpreter anyway
         """Return True: a thread would gain nothing."""
         return True
+
+
+def _metadata(servable: Servable) -> Response:
+    name, version = servable.name, servable.version
+    return Response(metadata.metadata(name, version, servable.signature, servable.signature_name))
+
+
+PREFIX = "/v1/models/{name}"
+ROUTES = (
+    Route("", tells=lambda servable: Response(metadata.status(servable.version))),
+    Route("/metadata", tells=_metadata),
+    Route(":predict", predicts=TfServing),
+)
