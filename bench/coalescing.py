@@ -156,7 +156,7 @@ def _overload(server: served.Served, args: argparse.Namespace, folder: Path) -> 
     """Offer `continuous` three times what it can do, between two closed loops that say what that is."""
     model = _set("continuous")
     before = _closed_loop(server, model, CLIENTS[-1], args.seconds)
-    told = _open_loop(server, model, 3 * before.per_s, args.overload_seconds, folder)
+    told = _fixed_rate(server, model, 3 * before.per_s, args.overload_seconds, folder)
     after = _closed_loop(server, model, CLIENTS[-1], args.seconds)
     closed_loops_per_s = [before.per_s, after.per_s]
     overload = {"seconds": args.overload_seconds, "closed_loops_per_s": closed_loops_per_s, **told}
@@ -165,13 +165,13 @@ def _overload(server: served.Served, args: argparse.Namespace, folder: Path) -> 
     return overload
 
 
-def _open_loop(server: served.Served, model: str, rate_per_s: float, seconds: float, folder: Path) -> dict[str, Any]:
+def _fixed_rate(server: served.Served, model: str, rate_per_s: float, seconds: float, folder: Path) -> dict[str, Any]:
     """Offer `rate_per_s`, follow the replica's memory meanwhile."""
     message = folder / "message"
     message.write_bytes(_request(server, model, **{"x-request-timeout-seconds": str(IN_TIME_S)}).wire())
     replica = server.replica(model)
     command = [
-        *(sys.executable, str(Path(__file__).parent / "open_loop.py"), "--port", str(server.port)),
+        *(sys.executable, str(Path(__file__).parent / "fixed_rate.py"), "--port", str(server.port)),
         *("--message", str(message)),
         *("--rate", str(rate_per_s), "--seconds", str(seconds), "--in-time-s", str(IN_TIME_S)),
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 
 @dataclass(slots=True)
@@ -49,9 +48,3 @@ class Counters:
             entry = self.sizes.setdefault(size, [0, 0])
         entry[0] += 1
         entry[1] += run_ns
-
-    def snapshot(self) -> dict[str, Any]:
-        """Return every count by name, and `sizes` as a copy."""
-        names = (name for name in self.__slots__ if name != "sizes")
-        counts: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return {**counts, "sizes": {size: tuple(entry) for size, entry in sorted(self.sizes.items())}}

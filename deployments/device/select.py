@@ -22,14 +22,6 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class MemoryInfo:
-    """What TensorFlow's allocator holds on the GPU."""
-
-    current_bytes: int
-    peak_bytes: int
-
-
-@dataclass(frozen=True)
 class Device:
     """The device TensorFlow was set up for."""
 
@@ -42,13 +34,6 @@ class Device:
     """The hard cap; None where memory grows as needed, and on the CPU."""
     tf32: bool
     """Whether float32 matrix products and convolutions may be rounded to TensorFloat-32 (10-bit mantissa)."""
-
-    def memory_info(self) -> MemoryInfo | None:
-        """Return the GPU memory in use; None on the CPU, where TensorFlow does not count it."""
-        if self.kind == "cpu":
-            return None
-        info = tf.config.experimental.get_memory_info("GPU:0")
-        return MemoryInfo(info["current"], info["peak"])
 
 
 def select(wanted: Wanted, *, gpu_memory_mb: int | None = None, tf32: bool = False, share: float = 1.0) -> Device:

@@ -32,8 +32,7 @@ def of_model(url: str, rows: int = 1, form: str | None = None, headers: Mapping[
     random = np.random.default_rng(7)
     arrays = [_random(tensor, rows, random) for tensor in tensors]
     few = sum(array.size for array in arrays) <= INLINE_VALUES
-    has_json = all(BY_NAME[tensor["datatype"]].has_json for tensor in tensors)
-    encode = _json if form == "json" or (form is None and few and has_json) else _binary
+    encode = _json if form == "json" or (form is None and few) else _binary
     made = encode(f"{url}/infer", tensors, arrays)
     return Request(made.url, made.body, {**made.headers, **(headers or {})})
 

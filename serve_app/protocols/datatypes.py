@@ -25,12 +25,10 @@ class Datatype:
     config_name: str
     """Its name in a Triton model configuration."""
     typecode: str | None = None
-    """The code of `array.array` whose C conversion checks JSON numbers; None where JSON holds no number."""
+    """The code of `array.array` whose C conversion checks JSON numbers; None where values are no numbers in JSON.
 
-    @property
-    def has_json(self) -> bool:
-        """Whether values have a JSON form; FP16 and BF16 are binary only."""
-        return self.typecode is not None or self.name in ("BOOL", "BYTES")
+    FP16 and BF16, to which the protocol gives no JSON form, come and go as JSON numbers by way of FP32.
+    """
 
 
 def _number(name: str, dtype: Any, typecode: str | None) -> Datatype:
@@ -47,10 +45,10 @@ DATATYPES = (
     _number("INT16", np.int16, "h"),
     _number("INT32", np.int32, "i"),
     _number("INT64", np.int64, "q"),
-    _number("FP16", np.float16, None),
+    _number("FP16", np.float16, "f"),
     _number("FP32", np.float32, "f"),
     _number("FP64", np.float64, "d"),
-    _number("BF16", ml_dtypes.bfloat16, None),
+    _number("BF16", ml_dtypes.bfloat16, "f"),
     Datatype("BYTES", STRING, "TYPE_STRING"),
 )
 

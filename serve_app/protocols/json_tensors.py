@@ -9,7 +9,6 @@ import base64
 import binascii
 import json
 import re
-from array import array
 from itertools import chain
 from typing import Any
 
@@ -18,6 +17,7 @@ import orjson
 
 from deployments.errors import InvalidInput
 from deployments.tensors import STRING, Array, TensorSpec, dtype_name
+from serve_app.protocols import json_numbers
 from serve_app.protocols.datatypes import BY_DTYPE
 
 _MAX_AXES = 64
@@ -48,15 +48,10 @@ def parse(body: bytes) -> Any:
         raise InvalidInput(f"JSON Parse error: {error}") from None
 
 
-def may_hold_booleans(body: bytes) -> bool:
-    """Return whether JSON text could hold a boolean: two scans at memory speed."""
-    return b"true" in body or b"false" in body
-
-
 def decode_values(values: Any, spec: TensorSpec, booleans: bool = True) -> Array:
     """Return nested lists (or one scalar) as an array of `spec`'s dtype; the shape is theirs.
 
-    `booleans=False` vouches that no boolean is among them (`may_hold_booleans`), which saves a walk.
+    `booleans=False` vouches that no boolean is among them (`json_numbers.may_hold_booleans`), which saves a walk.
 
     Raises `InvalidInput` where lists are ragged or a value is of another type or beyond the dtype's range: `true`
     is no number, 1.5 no integer, null nothing.
@@ -64,13 +59,10 @@ def decode_values(values: Any, spec: TensorSpec, booleans: bool = True) -> Array
     shape, flat = _flatten(values, spec)
     if spec.dtype == STRING:
         return _decode_strings(flat, spec).reshape(shape)
+    where, called = f"input '{spec.name}'", dtype_name(spec.dtype)
     if spec.dtype.kind == "b":
-        if set(map(type, flat)) - {bool}:
-            raise InvalidInput(_stranger_text(flat, spec))
-        return np.array(flat, np.bool_).reshape(shape)
-    if booleans and bool in set(map(type, flat)):
-        raise InvalidInput(f"input '{spec.name}': expected {dtype_name(spec.dtype)} values, got a boolean")
-    return _numbers(flat, spec).reshape(shape)
+        return json_numbers.flags(flat, where, called).reshape(shape)
+    return json_numbers.numbers(flat, BY_DTYPE[spec.dtype], where, called, booleans).reshape(shape)
 
 
 def encode_values(values: Array, as_bytes: bool = False) -> bytes:
@@ -108,47 +100,6 @@ def _flatten(values: Any, spec: TensorSpec) -> tuple[list[int], list[Any]]:
         shape.append(lengths.pop())
         flat = list(chain.from_iterable(flat))
     return shape, flat
-
-
-def _numbers(flat: list[Any], spec: TensorSpec) -> Array:
-    """Return a list of numbers as `[len(flat)]`.
-
-    `array.array` refuses other types, and integers out of range, while it converts in C; `numpy.array` takes as long
-    and reads true, null and 1.5 as numbers of whatever type it is told.
-    """
-    typecode = BY_DTYPE[spec.dtype].typecode or "f"
-    try:
-        converted = array(typecode, flat)
-    except TypeError:
-        raise InvalidInput(_stranger_text(flat, spec)) from None
-    except OverflowError:
-        raise InvalidInput(_range_text(spec)) from None
-    numbers: Array = np.frombuffer(converted, np.dtype(typecode)) if flat else np.empty(0, np.dtype(typecode))
-    if typecode == "f" and not np.isfinite(numbers).all() and np.isfinite(np.array(flat, np.float64)).all():
-        # C's conversion from double turns 1e39 into infinity without a word.
-        raise InvalidInput(_range_text(spec))
-    return numbers if numbers.dtype == spec.dtype else _narrow(numbers, spec)
-
-
-def _narrow(numbers: Array, spec: TensorSpec) -> Array:
-    """Return float32 as float16 or bfloat16; raise where a finite number would become infinite."""
-    with np.errstate(over="ignore"):
-        narrow = numbers.astype(spec.dtype)
-    if (np.isfinite(numbers) & ~np.isfinite(narrow.astype(np.float32))).any():
-        raise InvalidInput(_range_text(spec))
-    return narrow
-
-
-def _range_text(spec: TensorSpec) -> str:
-    return f"input '{spec.name}': a value is beyond the range of {dtype_name(spec.dtype)}"
-
-
-def _stranger_text(flat: list[Any], spec: TensorSpec) -> str:
-    """Say which value does not belong; after a refusal, so a loop does no harm."""
-    welcome: Any = {"b": bool, "i": int, "u": int}.get(spec.dtype.kind, (int, float))
-    stranger = next(value for value in flat if not isinstance(value, welcome))
-    got = {str: "a string", list: "a list", dict: "an object", type(None): "null"}.get(type(stranger), f"{stranger}")
-    return f"input '{spec.name}': expected {dtype_name(spec.dtype)} values, got {got}"
 
 
 def _decode_strings(flat: list[Any], spec: TensorSpec) -> Array:

@@ -230,14 +230,14 @@ def test_a_hung_call_shows():
     asyncio.run(check())
 
 
-def test_the_snapshot_has_every_count_by_name():
+def test_a_run_counts_its_rows_and_what_padded_them():
     async def check():
         coalescer = make(FakeExecutor())
         await coalescer.submit(make_rows([1, 2, 3]))
-        counts = coalescer.counters.snapshot()
-        assert (counts["requests"], counts["batches"], counts["rows"], counts["padded_rows"]) == (1, 1, 3, 1)
-        assert counts["sizes"][4][0] == 1
-        assert counts["compute_ns"] > 0
+        counts = coalescer.counters
+        assert (counts.requests, counts.batches, counts.rows, counts.padded_rows) == (1, 1, 3, 1)
+        assert counts.sizes[4][0] == 1
+        assert counts.compute_ns > 0
 
     asyncio.run(check())
 

@@ -17,7 +17,7 @@ gpu = pytest.mark.skipif(not HAS_GPU, reason="needs a GPU that TensorFlow sees")
 
 PROLOGUE = """
 import dataclasses, json
-from deployments.device import select
+from deployments.device import ledger, select
 from deployments.errors import LoadError
 import tensorflow as tf
 def show(**facts): print("RESULT" + json.dumps(facts))
@@ -55,7 +55,7 @@ again = select.select("cpu")
 exact = tf.config.experimental.tensor_float_32_execution_enabled()
 rounded = select.select("cpu", tf32=True)
 show(text=text, auto=auto.kind, same=first == again, cpu=dataclasses.asdict(first), total=total,
-     gpus=len(tf.config.list_logical_devices("GPU")), memory=first.memory_info(), exact=exact,
+     gpus=len(tf.config.list_logical_devices("GPU")), memory=ledger.resident_bytes(first.tf_name), exact=exact,
      rounded=[tf.config.experimental.tensor_float_32_execution_enabled(), rounded.tf32])
 """,
         CUDA_VISIBLE_DEVICES="",
@@ -66,7 +66,7 @@ def test_cpu_hides_every_gpu_and_can_be_selected_again(without_gpu: tuple[dict[s
     shown, _ = without_gpu
     assert shown["same"] is True
     assert shown["gpus"] == 0
-    assert shown["memory"] is None
+    assert set(shown["memory"]) == {"host"}  # type: ignore[call-overload]
     chosen = shown["cpu"]
     assert isinstance(chosen, dict)
     assert (chosen["kind"], chosen["tf_name"], chosen["memory_limit_mb"]) == ("cpu", "/CPU:0", None)
@@ -104,8 +104,8 @@ def test_a_gpu_grows_its_memory_and_counts_it() -> None:
     shown, _ = in_process("""
 first = select.select("auto")
 x = tf.ones((1024, 1024))
-show(kind=first.kind, name=first.description, used=first.memory_info().current_bytes,
-     same=first == select.select("gpu"), placed=x.device, peak=first.memory_info().peak_bytes)
+show(kind=first.kind, name=first.description, used=ledger.read(first.tf_name).device_bytes,
+     same=first == select.select("gpu"), placed=x.device, peak=ledger.read(first.tf_name).device_peak_bytes)
 """)
     assert shown["kind"] == "gpu"
     assert "GPU:0" in str(shown["placed"])

@@ -78,9 +78,9 @@ def offer(pipe: Connection, port: int, request: bytes, rate_per_s: float, second
 
     import uvloop
 
-    from bench.open_loop import OpenLoop, summarise
+    from bench.fixed_rate import FixedRate, summarise
 
-    load = OpenLoop("127.0.0.1", port, request, rate_per_s, seconds)
+    load = FixedRate("127.0.0.1", port, request, rate_per_s, seconds)
 
     async def run() -> None:
         running = asyncio.ensure_future(load.run())

@@ -58,7 +58,6 @@ class RequestDecoder:
         self._output_datatypes = tuple(datatype_of(spec) for spec in signature.outputs)
         self._all_json = tuple(Wanted(index, False) for index in range(len(signature.outputs)))
         self._all_binary = tuple(Wanted(index, True) for index in range(len(signature.outputs)))
-        self._has_json_outputs = all(datatype.has_json for datatype in self._output_datatypes)
 
     def decode(self, body: bytes, json_bytes: int | None) -> InferRequest:
         """Return the request in `body`, whose first `json_bytes` bytes are JSON (None: all; 0: a raw request)."""
@@ -123,9 +122,6 @@ class RequestDecoder:
             return self._selected(outputs, is_binary)
         if outputs is not None and outputs != []:
             raise InvalidInput("expected 'outputs' to be a list of outputs")
-        if not is_binary and not self._has_json_outputs:
-            for index in range(len(self._output_datatypes)):
-                self._require_json(index)
         return self._all_binary if is_binary else self._all_json
 
     def _selected(self, outputs: Any, is_binary: bool) -> tuple[Wanted, ...]:
@@ -150,18 +146,9 @@ class RequestDecoder:
         parameters = parameters_of(owner, output)
         classes = require_integer(owner, parameters, "classification") or 0
         wanted = Wanted(index, require_flag(owner, parameters, "binary_data", is_binary), classes)
-        if not wanted.is_binary and not classes:
-            self._require_json(index)
         if classes and self._output_datatypes[index].name == "BYTES":
             raise InvalidInput(f"output '{name}': BYTES values cannot be classified")
         return wanted
-
-    def _require_json(self, index: int) -> None:
-        if not self._output_datatypes[index].has_json:
-            name = list(self._outputs)[index]
-            raise InvalidInput(
-                f"output '{name}': {self._output_datatypes[index].name} has no JSON form; ask for it with binary_data"
-            )
 
 
 def _binary_size(name: str, tensor: dict[str, Any]) -> int | None:

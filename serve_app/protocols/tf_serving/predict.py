@@ -14,7 +14,7 @@ import orjson
 
 from deployments.errors import InvalidInput
 from deployments.tensors import Array, Arrays, Signature, TensorSpec
-from serve_app.protocols import json_tensors
+from serve_app.protocols import json_numbers, json_tensors
 
 SIGNATURE_NAME = "serving_default"
 """The one signature that a Keras model has, as `model.export` names it; a SavedModel may have another."""
@@ -45,7 +45,7 @@ def decode_predict(body: bytes, signature: Signature, signature_name: str = SIGN
     if is_row_form == ("inputs" in document):
         raise InvalidInput(_NEITHER)
     columns = _columns(document["instances"], signature) if is_row_form else document["inputs"]
-    booleans = json_tensors.may_hold_booleans(body)
+    booleans = json_numbers.may_hold_booleans(body)
     inputs = {
         spec.name: _like_keras(json_tensors.decode_values(values, spec, booleans), spec)
         for spec, values in _by_spec(columns, signature)

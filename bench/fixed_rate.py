@@ -1,6 +1,9 @@
-"""An open loop: requests leave on a schedule, whatever the server does, each timed from when it was due.
+"""Overload: requests leave at a fixed rate, whatever the server does, each timed from when it was due.
 
-A process of its own (`python bench/open_loop.py …` prints one JSON object), so that its event loop is nobody else's.
+`serve_app.load.open_loop` keeps a Poisson schedule to the microsecond; this one holds thousands of waiting connections,
+and counts what could not be sent.
+
+A process of its own (`python bench/fixed_rate.py …` prints one JSON object), so that its event loop is nobody else's.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ UNSENT = -1
 class Connection(asyncio.Protocol):
     """One keep-alive connection with at most one request on it."""
 
-    def __init__(self, load: OpenLoop) -> None:
+    def __init__(self, load: FixedRate) -> None:
         self._load = load
         self._received = b""
         self.due_s = 0.0
@@ -57,7 +60,7 @@ def _is_whole(head: bytes, body: bytes) -> bool:
     return len(body) >= int(head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0] or 0)
 
 
-class OpenLoop:
+class FixedRate:
     """Sends `rate_per_s` requests a second for `seconds`."""
 
     def __init__(self, host: str, port: int, request: bytes, rate_per_s: float, seconds: float) -> None:
@@ -164,7 +167,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--in-time-s", type=float, required=True)
     args = parser.parse_args()
-    load = OpenLoop("127.0.0.1", args.port, args.message.read_bytes(), args.rate, args.seconds)
+    load = FixedRate("127.0.0.1", args.port, args.message.read_bytes(), args.rate, args.seconds)
     started_s = time.process_time()
     uvloop.run(load.run())
     generator_cores = (time.process_time() - started_s) / args.seconds
