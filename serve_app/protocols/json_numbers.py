@@ -16,6 +16,7 @@ from deployments.errors import InvalidInput
 from deployments.tensors import Array
 from serve_app.protocols.datatypes import Datatype
 
+_WIDE = {typecode: np.dtype(typecode) for typecode in "BHIQbhiqfd"}
 _JSON_NAMES = {str: "a string", bool: "a boolean", type(None): "null", list: "a list", dict: "an object"}
 
 
@@ -34,17 +35,19 @@ def numbers(flat: list[Any], datatype: Datatype, where: str, called: str, boolea
     typecode = datatype.typecode
     assert typecode is not None  # the caller's branch
     try:
-        converted: Array = np.frombuffer(array(typecode, flat), np.dtype(typecode)) if flat else np.empty(0, typecode)
+        wide = _WIDE[typecode]
+        converted: Array = np.frombuffer(array(typecode, flat), wide) if flat else np.empty(0, wide)
     except TypeError:
         raise InvalidInput(f"{where}: expected {called} values, got {_stranger(flat, typecode)}") from None
     except OverflowError:
         raise InvalidInput(f"{where}: a value is beyond the range of {called}") from None
     if booleans and bool in set(map(type, flat)):
         raise InvalidInput(f"{where}: expected {called} values, got a boolean")
-    narrow = converted if converted.dtype == datatype.dtype else _narrow(converted, datatype)
-    if typecode == "f" and _overflowed(narrow, flat):
+    if wide != datatype.dtype:
+        converted = _narrow(converted, datatype)
+    if typecode == "f" and _overflowed(converted, flat):
         raise InvalidInput(f"{where}: a value is beyond the range of {called}")
-    return narrow
+    return converted
 
 
 def flags(flat: list[Any], where: str, called: str) -> Array:
