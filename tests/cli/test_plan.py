@@ -16,7 +16,7 @@ from deployments.errors import ConfigError
 from serve_app.cli.plan import plot, stanza
 from serve_app.cli.plan import table as plan_table
 from serve_app.cli.plan.command import suggested_name
-from serve_app.cli.plan.progress import Bar, Lines
+from serve_app.cli.progress import Bars, Lines, Steps
 from serve_app.config import serve_yaml
 from serve_app.config.args import ModelArgs
 from tests.support.processes import BIN, ROOT
@@ -103,7 +103,7 @@ def test_the_table_shows_every_way_and_marks_the_chosen(run: tuple[subprocess.Co
 
 def test_only_progress_reaches_stderr(run: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     lines = run[0].stderr.splitlines()
-    assert any(line.endswith("(100%)") for line in lines)
+    assert any(line.endswith("(100% of the plan)") for line in lines)
     assert all(line.startswith("[") for line in lines), run[0].stderr
 
 
@@ -215,14 +215,14 @@ def test_a_picture_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
         plot.draw(ARGS, MADE, tmp_path / "plan.docx")
 
 
-def test_progress_never_runs_backwards(tmp_path: Path) -> None:
+def test_progress_never_runs_backwards() -> None:
     class Display:
         shown: list[float]
 
         def __init__(self) -> None:
             self.shown = []
 
-        def add_task(self, _text: str, total: float | None) -> int:
+        def add_task(self, _text: str, **_rest: object) -> int:
             return 0
 
         def update(self, _task: int, completed: float | None = None, **_rest: object) -> None:
@@ -230,14 +230,14 @@ def test_progress_never_runs_backwards(tmp_path: Path) -> None:
                 self.shown.append(completed)
 
     display = Display()
-    bar = Bar(display)
-    bar.expect(candidates=3, buckets=2)
+    steps = Steps("digits", Bars(display).show)
+    steps.expect(candidates=3, buckets=2)
     for fraction in (None, None, None, None, None, 0.5, None, None, 1.0):
-        bar.tell(fraction, "step")
+        steps.tell(fraction, "step")
     assert display.shown == sorted(display.shown)
     assert max(display.shown[:6]) <= 0.5
     assert display.shown[-1] == 1.0
 
-    with (tmp_path / "log").open("w") as log:
-        Lines(log).tell(0.5, "batch size 1 done")
-    assert "batch size 1 done (50%)" in (tmp_path / "log").read_text()
+    said: list[str] = []
+    Steps("digits", Lines(said.append).show).tell(0.5, "batch size 1 done")
+    assert said == ["digits: batch size 1 done (50% of the plan)"]

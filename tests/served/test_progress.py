@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from serve_app.cli.serve import progress
+from serve_app.cli import progress
 from tests.support.processes import Server
 
 

@@ -6,30 +6,37 @@ import contextlib
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import IO, Any
 
 from deployments.device import environment
-from serve_app.cli.plan.progress import Progress, progress
+from serve_app.cli.progress import Steps, shown
 from serve_app.config.args import ModelArgs
 
 
 def measure(args: ModelArgs) -> dict[str, Any]:
     """Load and plan as a replica would, and return the plan's report; raises `LoadError`."""
-    with _quiet() as terminal, progress(terminal) as bar:
-        bar.say("importing TensorFlow")
+    started_s = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"[{time.monotonic() - started_s:5.1f} s] {line}", file=terminal, flush=True)
+
+    with _quiet() as terminal, shown(terminal, say) as show:
+        steps = Steps(args.name, show)
+        steps.tell(None, "importing TensorFlow")
         environment.prepare(args.device, log_level=3)
-        return _measure(args, bar)
+        return _measure(args, steps)
 
 
-def _measure(args: ModelArgs, bar: Progress) -> dict[str, Any]:
+def _measure(args: ModelArgs, steps: Steps) -> dict[str, Any]:
     # TensorFlow reads its environment when it is imported, so only now.
     from deployments.candidates import all_candidates
     from deployments.planning.from_source import plan_source
     from serve_app.builders import replica_options
 
     wanted = replica_options(args)
-    bar.expect(len(all_candidates()), len(args.batch_sizes) * max(1, len(args.allowed_lengths)))
+    steps.expect(len(all_candidates()), len(args.batch_sizes) * max(1, len(args.allowed_lengths)))
     plan = plan_source(
         wanted.source,
         wanted.plan,
@@ -37,7 +44,7 @@ def _measure(args: ModelArgs, bar: Progress) -> dict[str, Any]:
         precision=wanted.precision,
         tf32=args.tf32,
         gpu_memory_mb=args.gpu_memory_mb,
-        tell=bar.tell,
+        tell=steps.tell,
     ).plan
     report = plan.report()
     plan.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.errors import ConfigError
-from serve_app.cli.serve import progress
+from serve_app.cli import progress
 from serve_app.cli.serve.say import say
 from serve_app.cli.serve.waiting import wait_until_answering, wait_until_running
 from serve_app.cluster.deploying import cluster, end

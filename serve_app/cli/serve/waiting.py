@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from deployments.errors import LoadError
+from serve_app.cli.progress import Show
 from serve_app.cli.serve import unplaced as placement
-from serve_app.cli.serve.progress import Show
 from serve_app.cli.serve.say import say
 from serve_app.cluster.resources import demands_of, free
 from serve_app.config.serve_yaml import ServeConfig
