@@ -6,7 +6,7 @@ PYTHON ?= $(shell for v in 3.12 3.11 3.13 3.10; do command -v python$$v >/dev/nu
 # TensorFlow brings CUDA by itself where there is an NVIDIA driver to use it.
 GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu)
 comma := ,
-PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP = .venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .PHONY: serve test lint bench faults hostile scaling constraints clean
 .DEFAULT_GOAL := serve

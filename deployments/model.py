@@ -29,3 +29,5 @@ class LoadedModel:
     """A hash of the model's content (weights and architecture), hex; the plan cache's key."""
     source: str
     """Where it came from, as the user wrote it."""
+    precision: str = "float32"
+    """What most of its work computes in: a file may have been saved under a policy of its own."""

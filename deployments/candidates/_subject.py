@@ -25,6 +25,7 @@ class Subject:
         self.sample: Arrays = ()
         """Inputs that the model takes, set by planning: `[batch, ...]` of the smallest bucket."""
         self.signature: Signature = model.signature
+        self.precision = model.precision
         self.weights_bytes = sum(variable_bytes(variable) for variable in model.variables)
 
     @property

@@ -22,6 +22,8 @@ class PlanTimes:
     p99_s: tuple[float, ...]
     inline: tuple[bool, ...]
     """Whether a run of that size is made on the event loop, where it holds up decoding."""
+    on_cpu: bool = False
+    """Whether they were measured on a CPU; a plan that does not say was measured on a GPU."""
 
     @classmethod
     def of(cls, report: Mapping[str, Any]) -> PlanTimes:
@@ -38,7 +40,8 @@ class PlanTimes:
             raise ConfigError("not a plan's JSON: 'chosen' is empty; see `solo plan --json`")
         sizes = sorted({size for size, _, _ in rows})
         p50_s, p99_s = (tuple(max(row[i] for row in rows if row[0] == size) for size in sizes) for i in (1, 2))
-        return cls(tuple(sizes), p50_s, p99_s, tuple(bool(inline.get(str(size))) for size in sizes))
+        on_cpu = report.get("device_kind") == "cpu"
+        return cls(tuple(sizes), p50_s, p99_s, tuple(bool(inline.get(str(size))) for size in sizes), on_cpu)
 
     def expected_s(self, count: int) -> float:
         """Return the p50, in seconds, of running `count` rows in one call."""
@@ -54,7 +57,8 @@ class PlanTimes:
         kept = sum(size <= max_batch_size for size in self.batch_sizes)
         if not kept:
             raise ConfigError(f"--max-batch-size: the plan's smallest batch size is {self.batch_sizes[0]}")
-        return PlanTimes(self.batch_sizes[:kept], self.p50_s[:kept], self.p99_s[:kept], self.inline[:kept])
+        times = (self.p50_s[:kept], self.p99_s[:kept], self.inline[:kept])
+        return PlanTimes(self.batch_sizes[:kept], *times, self.on_cpu)
 
 
 def _row(report: Mapping[str, Any], key: str) -> tuple[int, float, float]:

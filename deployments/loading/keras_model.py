@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from deployments.errors import LoadError
-from deployments.loading import fingerprint, names, specs
+from deployments.loading import fingerprint, names, precision, specs
 from deployments.model import LoadedModel
 from deployments.tensors import STRING, Arrays, Signature, TensorSpec
 
@@ -61,6 +61,7 @@ def from_keras(model: Any, source: str = "memory") -> LoadedModel:
         predict=_flat_predict(model, calling, signature),
         fingerprint=fingerprint.of_keras(model),
         source=source,
+        precision=precision.of(model),
     )
 
 

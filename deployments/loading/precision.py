@@ -8,6 +8,19 @@ from deployments.errors import LoadError
 from deployments.source import PRECISIONS, Precision
 
 
+def of(model: Any) -> str:
+    """Return the precision that a model computes in: a lower one that any of its layers' policies names, else float32.
+
+    A model saved under `mixed_float16` brings that policy along in its layers; a head kept in float32 is part of it.
+    """
+    names = {layer.dtype_policy.name for layer in model._flatten_layers()}
+    for precision in PRECISIONS:
+        computes_in = precision.removeprefix("mixed_")
+        if precision != "float32" and names & {precision, computes_in}:
+            return precision
+    return "float32"
+
+
 def apply(model: Any, precision: Precision) -> Any:
     """Return the same model, its float32 layers computing in `precision`.
 

@@ -92,7 +92,8 @@ class Plan:
         predict_s = self.findings.predict_p50_s
         return {
             "device": self.options.device_name,
-            "precision": self.options.precision,
+            "device_kind": "gpu" if self.subject.is_gpu else "cpu",
+            "precision": self._precision(),
             "chosen": {bucket.key: trial.name for bucket, trial in self.chosen.items()},
             "candidates": self.findings.rows,
             "tolerance": self.options.largest_error,
@@ -113,6 +114,11 @@ class Plan:
         known = "kept plan, not timed again" if self.findings.from_cache else "planned"
         speed = f"{self._expected_s[1] * 1e3:.3g} ms a prediction{compared}"
         return f"{speed}; by batch size {names} ({known} in {self.seconds:.1f} s)"
+
+    def _precision(self) -> str:
+        """Return what was asked for, or what the file was saved in where that is not float32."""
+        asked = self.options.precision
+        return self.subject.precision if asked == "float32" else asked
 
     def _factor(self) -> float | None:
         """Return how many times faster the smallest batch is than `model.predict` with as many rows."""

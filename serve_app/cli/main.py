@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from deployments.errors import SoloError
 from serve_app.cli.bench import bench
 from serve_app.cli.doctor.command import doctor
 from serve_app.cli.plan.command import plan
+from serve_app.cli.serve.command import serve
 from serve_app.cli.size.command import size
 
 app = typer.Typer(
@@ -22,28 +23,19 @@ app = typer.Typer(
 )
 
 
+def _version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"keras-solo {metadata.version('keras-solo')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _main() -> None:
-    """Make typer list commands even while there is one."""
-
-
-@app.command()
-def serve(
-    config: Annotated[Path, typer.Argument(help="The serve config (YAML).")] = Path("serve_config.yaml"),
-    host: Annotated[str | None, typer.Option(help="Address to listen on, over the config's.")] = None,
-    port: Annotated[int | None, typer.Option(help="HTTP port, over the config's.")] = None,
-    address: Annotated[str, typer.Option(help="Ray cluster: 'local' for one of its own, 'auto' to join.")] = "local",
-    dashboard: Annotated[bool, typer.Option(help="Start Ray's dashboard, which `serve deploy` talks to.")] = True,
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
 ) -> None:
-    """Serve a config in the foreground behind HAProxy; Ctrl-C ends every process."""
-    from serve_app.cli.serve import run
-    from serve_app.cluster import options
-
-    try:
-        run.serve(config, options.Options(host, port, address, dashboard))
-    except SoloError as error:
-        typer.secho(f"solo serve: {error}", fg="red", err=True)
-        raise typer.Exit(1) from None
+    pass
 
 
 @app.command()
@@ -56,6 +48,7 @@ def environment(
     typer.echo(node.shell(folder))
 
 
+app.command()(serve)
 app.command()(plan)
 app.command()(bench)
 app.command()(doctor)

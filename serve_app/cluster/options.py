@@ -15,3 +15,5 @@ class Options:
     """The Ray cluster: `local` starts one, anything else is joined."""
     dashboard: bool = True
     """Ray's dashboard: ten processes, needed by `serve deploy` and `serve status`."""
+    grpc_port: int | None = None
+    """0: no gRPC."""

@@ -15,10 +15,10 @@ from PIL import Image
 from deployments.errors import ConfigError
 from serve_app.cli.plan import plot, stanza
 from serve_app.cli.plan import table as plan_table
-from serve_app.cli.plan.command import suggested_name
 from serve_app.cli.progress import Bars, Lines, Steps
 from serve_app.config import serve_yaml
 from serve_app.config.args import ModelArgs
+from serve_app.config.naming import suggested_name
 from tests.support.processes import BIN, ROOT
 
 DIGITS = "models/digits.keras"

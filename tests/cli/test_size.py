@@ -142,6 +142,16 @@ def test_solo_size_reads_a_plan_and_says_what_to_deploy(tmp_path: Path) -> None:
     assert json.loads(facts.output)["gpus"] == 3
 
 
+def test_solo_size_speaks_of_cpus_where_the_plan_was_measured_on_one(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(plan_json(device_kind="cpu")))
+    command = ["size", "--plan", str(path), "--rps", "50", "--p99", "20"]
+    assert CliRunner().invoke(app, command).output.startswith("1 replica on 1 CPU, 1 front door ")
+    facts = json.loads(CliRunner().invoke(app, [*command, "--json"]).output)
+    assert facts["cpus"] == 1
+    assert "gpus" not in facts
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-import yaml
 
 from deployments.errors import ConfigError, SoloError
 from serve_app.config.args import ModelArgs
+from serve_app.config.composing import key_value
+from serve_app.config.naming import suggested_name
 
 Sizes = Annotated[str | None, typer.Option(metavar="1,2,4", help="Batch sizes to plan for; default 1 to 32.")]
 Budget = Annotated[float, typer.Option(help="Seconds for building, verifying and timing.")]
@@ -64,7 +64,7 @@ def plan(
         "plan_cache": cache,
     }
     try:
-        raw["source_args"] = dict(_argument(text) for text in arg or [])
+        raw["source_args"] = dict(key_value("--arg", text) for text in arg or [])
         raw |= {"allowed_batch_sizes": _sizes("--batch-sizes", batch_sizes)} if batch_sizes else {}
         raw |= {"candidates": candidates.split(",")} if candidates else {}
         raw |= {"allowed_lengths": _sizes("--lengths", lengths)} if lengths else {}
@@ -95,29 +95,11 @@ def _plan(raw: dict[str, Any], json: Path | None, plot: Path | None) -> None:
         print(f"wrote {plot}")
 
 
-def suggested_name(source: str) -> str:
-    """Return a name to serve `source` under: the factory's or the file's, reduced to the characters allowed."""
-    source = source.partition("?")[0].rstrip("/") if "://" in source else source
-    is_factory = ":" in source and "://" not in source and not Path(source).expanduser().exists()
-    name = source.rpartition(":")[2].rpartition(".")[2].lower() if is_factory else Path(source).expanduser().stem
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "model"
-
-
 def _sizes(option: str, text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise ConfigError(f"{option}: expected whole numbers separated by commas, got '{text}'") from None
-
-
-def _argument(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.isidentifier():
-        raise ConfigError(f"--arg: expected KEY=VALUE, got '{text}'")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"--arg {key}: expected a YAML value, got '{value}'") from None
 
 
 def _check_writable(paths: Sequence[Path]) -> None:

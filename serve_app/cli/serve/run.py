@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from deployments.errors import ConfigError
@@ -16,7 +15,6 @@ from serve_app.cli.serve.waiting import wait_until_answering, wait_until_running
 from serve_app.cluster.deploying import cluster, end
 from serve_app.cluster.options import Options
 from serve_app.cluster.resources import nodes
-from serve_app.config import serve_yaml
 from serve_app.config.grpc_options import with_grpc
 from serve_app.config.serve_yaml import ServeConfig
 from serve_app.front import environment, ports, soft_stop
@@ -25,18 +23,22 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 
 
-def serve(path: Path, options: Options) -> None:
-    """Serve the config at `path` until SIGINT or SIGTERM; every process started here is gone afterwards.
+def serve(make: Callable[[], ServeConfig], options: Options) -> None:
+    """Serve the config that `make` returns until SIGINT or SIGTERM; every process started here is gone afterwards.
+
+    `make` is called when Ray's environment is set, for a config's check imports Ray.
 
     Raises `ConfigError` before anything starts where the config is wrong, and `LoadError` where a model cannot
     be served; in both cases nothing is left running.
     """
     folder = environment.apply()
     try:
-        config = serve_yaml.read(path)
-        raw = _with_address(config.raw, options)
+        config = make()
+        raw = with_address(config.raw, options)
         _check_port(raw["http_options"], options)
-        raw, remark = with_grpc(raw, raw["http_options"]["host"], ports.is_port_free, options.port is not None)
+        raw, remark = with_grpc(
+            raw, raw["http_options"]["host"], ports.is_port_free, options.port is not None, options.grpc_port
+        )
         if remark:
             say(remark)
         environment.leave_free({raw["http_options"]["port"], raw["grpc_options"]["port"]})
@@ -67,7 +69,7 @@ def _check_port(http: Mapping[str, Any], options: Options) -> None:
         raise ConfigError(f"http_options.port: {http['host']}:{http['port']} is taken; choose another with --port")
 
 
-def _with_address(raw: Mapping[str, Any], options: Options) -> dict[str, Any]:
+def with_address(raw: Mapping[str, Any], options: Options) -> dict[str, Any]:
     """Return the config with the HTTP address filled in: the option's, the config's, or the default."""
     http = dict(raw.get("http_options") or {})
     http["host"] = options.host or http.get("host", DEFAULT_HOST)

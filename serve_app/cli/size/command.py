@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,7 +40,7 @@ def size(
     budget: Annotated[float, typer.Option(help="Seconds for measuring MODEL, without --plan.")] = 30.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Predict how many replicas, GPUs and front doors a load needs, from a plan's measured times."""
+    """Predict how many replicas, GPUs (or CPUs) and front doors a load needs, from a plan's measured times."""
     try:
         times = _times(model, plan, budget)
         times = times if max_batch_size is None else times.up_to(max_batch_size)
@@ -50,7 +51,8 @@ def size(
     except SoloError as error:
         typer.secho(f"solo size: {error}", fg="red", err=True)
         raise typer.Exit(1) from None
-    typer.echo(json.dumps(_facts(found, gpus_per_replica)) if as_json else _text(found, wanted, gpus_per_replica))
+    on = _on(times, found.replicas, gpus_per_replica)
+    typer.echo(json.dumps({**on, **asdict(found)}) if as_json else _text(found, wanted, on))
 
 
 def _times(model: str | None, plan: Path | None, budget_s: float) -> PlanTimes:
@@ -66,8 +68,8 @@ def _times(model: str | None, plan: Path | None, budget_s: float) -> PlanTimes:
 
 def _measured(model: str, budget_s: float) -> dict[str, Any]:
     from serve_app.cli.plan import run
-    from serve_app.cli.plan.command import suggested_name
     from serve_app.config import serve_yaml
+    from serve_app.config.naming import suggested_name
 
     raw = {"name": suggested_name(model), "source": model, "plan_budget_s": budget_s, "plan_cache": None}
     args = ModelArgs.parse(raw, "model")
@@ -75,16 +77,17 @@ def _measured(model: str, budget_s: float) -> dict[str, Any]:
     return run.measure(args)
 
 
-def _facts(found: answer.Answer, gpus_per_replica: float) -> dict[str, Any]:
-    return {"gpus": answer.gpus(found.replicas, gpus_per_replica), **asdict(found)}
+def _on(times: PlanTimes, replicas: int, gpus_per_replica: float) -> dict[str, int]:
+    """Return what the replicas reserve: a CPU each where the plan was measured on one, else whole GPUs."""
+    return {"cpus": replicas} if times.on_cpu else {"gpus": answer.gpus(replicas, gpus_per_replica)}
 
 
-def _text(found: answer.Answer, wanted: answer.Wanted, gpus_per_replica: float) -> str:
+def _text(found: answer.Answer, wanted: answer.Wanted, on: Mapping[str, int]) -> str:
     seen = found.forecast
-    gpus = answer.gpus(found.replicas, gpus_per_replica)
+    cards = ", ".join(_counted(number, kind[:-1].upper()) for kind, number in on.items())
     used = wanted.simulated_rps / (found.replicas * found.capacity_per_s)
     lines = [
-        f"{found.replicas} replicas on {gpus} GPUs, {found.doors} front doors (one per node)",
+        f"{_counted(found.replicas, 'replica')} on {cards}, {_counted(found.doors, 'front door')} (one per node)",
         f"  for {wanted.rps:,.0f} requests/s and {wanted.headroom:.0%} more, p99 within {wanted.p99_s * 1e3:g} ms",
         f"  forecast: p50 {seen.p50_s * 1e3:.3g} ms, p99 {seen.p99_s * 1e3:.3g} ms, at {used:.0%} of what the "
         f"replicas carry and {seen.loop_busy:.0%} of their event loops",
@@ -95,3 +98,7 @@ def _text(found: answer.Answer, wanted: answer.Wanted, gpus_per_replica: float) 
         lines.append(f"  with one replica lost: p99 {less.p99_s * 1e3:.3g} ms{refused}")
     lines.append(f"  deployments: [{{name: KerasReplica, num_replicas: {found.replicas}}}]")
     return "\n".join(lines)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
