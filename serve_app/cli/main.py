@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from serve_app.cli.bench import bench
+from serve_app.cli.deploy.command import deploy
 from serve_app.cli.doctor.command import doctor
 from serve_app.cli.plan.command import plan
 from serve_app.cli.serve.command import serve
@@ -49,6 +50,7 @@ def environment(
 
 
 app.command()(serve)
+app.command()(deploy)
 app.command()(plan)
 app.command()(bench)
 app.command()(doctor)

@@ -25,6 +25,24 @@ def serve_details() -> Mapping[str, Any]:
     return details
 
 
+def applications() -> Mapping[str, Any]:
+    """Return the controller's details of every application, by name."""
+    apps: Mapping[str, Any] = serve_details()["applications"]
+    return apps
+
+
+def configured() -> list[dict[str, Any]]:
+    """Return the applications as a serve config declared them, in its own form."""
+    return [dict(app["deployed_app_config"]) for app in applications().values() if app.get("deployed_app_config")]
+
+
+def apply(raw: Mapping[str, Any]) -> None:
+    """Have the controller bring about what a serve config says; applications that it does not name are removed."""
+    from ray.serve.schema import ServeDeploySchema
+
+    _ask("apply_config", ServeDeploySchema.model_validate(raw))
+
+
 def http_address(details: Mapping[str, Any]) -> tuple[str, int]:
     """Return host and port of this node's HTTP front door; loopback where it listens on every address."""
     http = details.get("http_options") or {}

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from deployments.errors import LoadError
+from serve_app.cluster import auth_token
 from serve_app.cluster.options import Options
 from serve_app.cluster.resources import require_room
 from serve_app.config import placement
@@ -76,6 +77,8 @@ def _start_ray(address: str, own: Mapping[str, Any]) -> None:
     """Start or join Ray, a second time where a busy machine let the first try run into Ray's own limits."""
     import ray
 
+    if address == "local":
+        auth_token.keep_private()
     for attempt in (1, 2):
         try:
             ray.init(address, namespace="serve", log_to_driver=False, logging_level="ERROR", **own)

@@ -35,6 +35,14 @@ def nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
+def cluster_address() -> str:
+    """Return the address of the cluster that this process is in, as `ray.init` takes it."""
+    import ray
+
+    address: str = ray.get_runtime_context().gcs_address
+    return address
+
+
 def free() -> list[Mapping[str, float]]:
     """Return what each node has left, by resource."""
     from ray._private import state

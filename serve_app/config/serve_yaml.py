@@ -42,7 +42,7 @@ class ServeConfig:
 
 def read(path: str | Path) -> ServeConfig:
     """Read and check a serve config; raise `ConfigError` naming the file, the key and what was expected."""
-    raw = _load(Path(path))
+    raw = load(Path(path))
     try:
         return check(raw)
     except ConfigError as error:
@@ -90,7 +90,8 @@ def check_unique(model: ModelArgs, others: Iterable[ModelArgs], where: str) -> N
         )
 
 
-def _load(path: Path) -> Mapping[str, Any]:
+def load(path: Path) -> Mapping[str, Any]:
+    """Return the YAML at `path`, a mapping, unchecked; raise `ConfigError`."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

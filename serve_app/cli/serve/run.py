@@ -12,9 +12,11 @@ from deployments.errors import ConfigError
 from serve_app.cli import progress
 from serve_app.cli.serve.say import say
 from serve_app.cli.serve.waiting import wait_until_answering, wait_until_running
+from serve_app.cli.serve.watching import Watch
+from serve_app.cluster import controller, running
 from serve_app.cluster.deploying import cluster, end
 from serve_app.cluster.options import Options
-from serve_app.cluster.resources import nodes
+from serve_app.cluster.resources import cluster_address, nodes
 from serve_app.config.grpc_options import with_grpc
 from serve_app.config.serve_yaml import ServeConfig
 from serve_app.front import environment, ports, soft_stop
@@ -60,8 +62,14 @@ def _run(raw: dict[str, Any], config: ServeConfig, options: Options) -> None:
         wait_until_answering(config, raw["http_options"], stop)
         if not stop.is_set():
             _announce(config, raw["http_options"])
-        stop.wait()
+        _stay(raw["http_options"]["port"], stop)
         say("stopping")
+
+
+def _stay(http_port: int, stop: threading.Event) -> None:
+    """Be found by `solo deploy`, and say what changes, until `stop` is set."""
+    with running.announced(cluster_address(), http_port):
+        Watch(controller.applications, say).until(stop)
 
 
 def _check_port(http: Mapping[str, Any], options: Options) -> None:
