@@ -8,7 +8,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from serve_app.cli.serve import announcement, progress
+from serve_app.cli import progress
+from serve_app.cli.serve import announcement
 from serve_app.cli.serve.say import say
 from serve_app.cli.serve.waiting import wait_until_answering, wait_until_running
 from serve_app.cluster import controller, running
