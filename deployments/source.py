@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
@@ -11,6 +12,15 @@ Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 HDF5_SUFFIXES = (".h5", ".hdf5")
+MODEL_SUFFIXES = (".keras", *HDF5_SUFFIXES)
+"""How the files end that hold a whole model."""
+SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
+"""One of these lies in a folder that is a SavedModel."""
+
+
+def is_saved_model(path: Path) -> bool:
+    """Return whether `path` is a folder that holds a SavedModel."""
+    return any((path / name).is_file() for name in SAVED_MODEL_FILES)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Continuous coalescing: an idle device runs a request at once; what a busy one made wait goes out together.
 
 The flow: `submit` → admission → either run on the spot (inline plan, idle device), or an `Entry` in the queue.
-Whoever drains the queue holds the device (`_busy`): the device thread, which takes its next batch itself the moment
-it is free (where runs take the host's own cores, and the batch is no full one: after the event loop's `Intake`); or,
-for inline plans, `_flush` on the event loop. `off` is the same with batches of one request.
+`Gathering` says who runs on the spot. Whoever drains the queue holds the device (`_busy`): the device thread, which
+takes its next batch itself the moment it is free (where runs take the host's own cores, and the batch is no full one:
+after the event loop's `Intake`); or, for inline plans, `_flush` on the event loop. `off` is the same with batches of
+one request.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from deployments.coalescing.alarm import Alarm
 from deployments.coalescing.counters import Counters
 from deployments.coalescing.device_thread import DeviceThread, call_in_loop
 from deployments.coalescing.entries import Entry
-from deployments.coalescing.gathering import gather_from, inline_rows
+from deployments.coalescing.gathering import Gathering
 from deployments.coalescing.intake import Intake
 from deployments.coalescing.options import CoalesceOptions
 from deployments.coalescing.running import Runner
@@ -52,10 +53,9 @@ class ContinuousCoalescer:
         self._lock = threading.Lock()
         self._busy = False
         self._closed = False
-        self._burst = 0
-        self._gathers = False
         self._in_company = False
         self._unanswered_rows = 0
+        self._gathering = Gathering(loop)
         self._intake = Intake(loop, lambda: self._waiting, lambda: self._thread.post(self._drain_queue))
         self._delay_alarm = Alarm(loop, self._start_if_idle)
         self._sweep_alarm = Alarm(loop, self._sweep)
@@ -75,18 +75,15 @@ class ContinuousCoalescer:
             self._admission.limit_rows = options.queue_limit_rows
             self._delay_ns = int(options.max_queue_delay_ms * 1e6) if waiting.shares else 0
         is_inline = [self._runner.executor.is_inline(count) for count in range(1, splitter.max_rows + 1)]
-        self._inline_rows = inline_rows(splitter, is_inline)
+        self._gathering.apply(splitter, is_inline, waiting.shares, self._delay_ns > 0)
         self._shares_host = waiting.shares and self._runner.executor.runs_on_host
-        self._gather_from = gather_from(splitter, self._inline_rows) if waiting.shares else 0
-        self._set_gathers(False)
         self._start_if_idle()  # who waits for company may have waited long enough by the new delay
 
     async def submit(self, rows: Rows, deadline_s: float | None = None) -> Answer:
         """Return the answer to `rows`; see `Coalescer.submit`."""
-        if rows.count > self._direct_rows or self._busy or deadline_s is not None:
+        if rows.count > self._gathering.direct_rows or self._busy or deadline_s is not None:
             return await self._submit_queued(rows, deadline_s)
-        if self._gather_from:
-            self._note_arrival()
+        self._gathering.note_arrival()
         return self._runner.run_direct(rows.arrays, rows.count)
 
     @property
@@ -114,7 +111,7 @@ class ContinuousCoalescer:
     async def drain(self, limit_s: float = inf) -> None:
         """Refuse newcomers, return when everyone is answered; after `limit_s` who still waits gets `NotReady`."""
         self._closed = True
-        self._set_gathers(self._gathers)
+        self._gathering.close()
         until_s = time.monotonic() + limit_s
         while self._unanswered_rows and time.monotonic() < until_s:  # noqa: ASYNC110
             await asyncio.sleep(0.002)  # once in a replica's life; an event would cost every answer
@@ -166,9 +163,9 @@ class ContinuousCoalescer:
 
     def _start(self) -> None:
         """Set the drain going; the caller has just taken the device (`_busy`)."""
-        if self._gathers:
+        if self._gathering.is_on:
             self._loop.call_soon(self._flush)
-        elif self._waiting.rows <= self._inline_rows:
+        elif self._waiting.rows <= self._gathering.inline_rows:
             self._flush()
         elif self._in_company:
             self._intake.begin()
@@ -177,12 +174,11 @@ class ContinuousCoalescer:
 
     def _flush(self) -> None:
         """Run one batch here if it is short, else hand over to the thread; then let the loop breathe."""
-        if self._gathers:
-            self._set_gathers(self._waiting.count >= self._gather_from)
+        self._gathering.note_flush(self._waiting.count)
         members = self._next_batch()
         if not members:
             return
-        if sum(entry.rows.count for entry in members) > self._inline_rows:
+        if sum(entry.rows.count for entry in members) > self._gathering.inline_rows:
             self._thread.post(partial(self._drain_queue, members))
             return
         self._run(members)
@@ -249,22 +245,6 @@ class ContinuousCoalescer:
         entry.is_settled = entry.is_withdrawn = True
         self._unanswered_rows -= entry.rows.count
         self._counters.cancelled += 1
-
-    def _set_gathers(self, gathers: bool) -> None:
-        self._gathers = gathers
-        runs_direct = not (gathers or self._closed or self._delay_ns)
-        self._direct_rows = self._inline_rows if runs_direct else 0
-
-    def _note_arrival(self) -> None:
-        """Count arrivals within one pass of the event loop: a lone client never has two."""
-        self._burst += 1
-        if self._burst == 1:
-            self._loop.call_soon(self._end_pass)
-
-    def _end_pass(self) -> None:
-        if self._burst >= self._gather_from:
-            self._set_gathers(True)
-        self._burst = 0
 
     def _delay_left_ns(self, now_ns: int) -> int:
         """Return how much longer the oldest may wait for company: never longer than a deadline then has left."""

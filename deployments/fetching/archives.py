@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from deployments.errors import LoadError
-
-MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
+from deployments.source import MODEL_SUFFIXES, is_saved_model
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def unpack(archive: Path, target: Path) -> None:
 
 def find_model(folder: Path) -> Path:
     """Return the one model in an unpacked folder: a SavedModel, or a file that Keras reads."""
-    if (folder / "saved_model.pb").is_file() or (folder / "saved_model.pbtxt").is_file():
+    if is_saved_model(folder):
         return folder
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX")))
     files = [path for path in entries if path.suffix in MODEL_SUFFIXES]

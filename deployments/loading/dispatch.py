@@ -8,7 +8,7 @@ from pathlib import Path
 from deployments.errors import LoadError
 from deployments.loading import importing, keras_file, keras_model, precision, saved_model
 from deployments.model import LoadedModel
-from deployments.source import HDF5_SUFFIXES, Precision, Source
+from deployments.source import MODEL_SUFFIXES, Precision, Source, is_saved_model
 
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 ACCEPTED = "expected a .keras, .h5 or .hdf5 file, a SavedModel folder, or 'module:function'"
@@ -38,7 +38,7 @@ def _factory(source: Source, wanted: Precision) -> LoadedModel:
 
 
 def _file(source: Source, path: Path, wanted: Precision) -> LoadedModel:
-    if path.suffix != ".keras" and path.suffix not in HDF5_SUFFIXES:
+    if path.suffix not in MODEL_SUFFIXES:
         raise LoadError(f"'{source.uri}' ends in '{path.suffix}'; {ACCEPTED}")
     objects = importing.custom_objects(source.custom_objects)
     model = keras_file.read(path, objects, safe_mode=source.safe_mode)
@@ -46,8 +46,8 @@ def _file(source: Source, path: Path, wanted: Precision) -> LoadedModel:
 
 
 def _folder(source: Source, path: Path, wanted: Precision) -> LoadedModel:
-    if not saved_model.is_saved_model(path):
-        versions = sorted((child for child in path.iterdir() if saved_model.is_saved_model(child)), key=_version)
+    if not is_saved_model(path):
+        versions = sorted((child for child in path.iterdir() if is_saved_model(child)), key=_version)
         hint = f"; did you mean '{versions[-1]}'?" if versions else ""
         raise LoadError(f"'{source.uri}' is a folder without saved_model.pb{hint or '; ' + ACCEPTED}")
     if wanted != "float32":

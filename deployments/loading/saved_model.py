@@ -37,11 +37,6 @@ class SignatureCall:
         return tuple(outputs[name] for name in self.output_names)
 
 
-def is_saved_model(path: Path) -> bool:
-    """Return whether `path` is a folder that holds a SavedModel."""
-    return (path / "saved_model.pb").is_file() or (path / "saved_model.pbtxt").is_file()
-
-
 def load(path: Path, source: Source) -> LoadedModel:
     """Return the SavedModel's signature as a `LoadedModel`; raises `LoadError`.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from deployments import fetching
 from deployments.errors import ConfigError, LoadError
 from deployments.fetching import addresses
+from deployments.source import HDF5_SUFFIXES, MODEL_SUFFIXES, SAVED_MODEL_FILES, is_saved_model
 from serve_app.config.args import ModelArgs
 
 
@@ -33,17 +34,14 @@ def check_source(args: ModelArgs, where: str) -> str | None:
 def _check_remote(args: ModelArgs, where: str) -> str:
     """Ask the source's server what lies there: within seconds, and before any replica starts."""
     remote, shown = fetching.describe(args.source, args.source_options), fetching.shown(args.source)
-    is_file = addresses.is_archive(args.source) or Path(addresses.file_name(args.source)).suffix in SUFFIXES
+    is_file = addresses.is_archive(args.source) or Path(addresses.file_name(args.source)).suffix in MODEL_SUFFIXES
     if remote.files:
-        _expect(any(name.endswith(SAVED_MODEL) for name in remote.files), f"{where}: no saved_model.pb in '{shown}'")
+        has_graph = any(name.endswith(SAVED_MODEL_FILES) for name in remote.files)
+        _expect(has_graph, f"{where}: no saved_model.pb in '{shown}'")
     else:
-        expected = f"expected {', '.join(SUFFIXES)}, {', '.join(addresses.ARCHIVES)} or a SavedModel folder"
+        expected = f"expected {', '.join(MODEL_SUFFIXES)}, {', '.join(addresses.ARCHIVES)} or a SavedModel folder"
         _expect(is_file, f"{where}: {expected}, got '{shown}'")
     return remote.revision if args.source_sha256 else fetching.require_sign(args.source, remote.revision)
-
-
-SUFFIXES = (".keras", ".h5", ".hdf5")
-SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 
 
 def _check_local(source: str, shown: str, where: str) -> None:
@@ -54,14 +52,13 @@ def _check_local(source: str, shown: str, where: str) -> None:
             _is_keras_archive(path),
             f"{where}.source: expected a Keras 3 archive (a zip with config.json), '{shown}' is not one",
         )
-    elif path.suffix in {".h5", ".hdf5"}:
+    elif path.suffix in HDF5_SUFFIXES:
         _expect(path.is_file(), f"{where}.source: expected an HDF5 file, found none at '{shown}'")
         with path.open("rb") as file:
             _expect(file.read(8) == b"\x89HDF\r\n\x1a\n", f"{where}.source: '{shown}' is not an HDF5 file")
     elif path.is_dir():
-        is_saved_model = any((path / name).is_file() for name in SAVED_MODEL)
         expected = f"expected a SavedModel folder (with saved_model.pb), got '{shown}'{_versions_in(path)}"
-        _expect(is_saved_model, f"{where}.source: {expected}")
+        _expect(is_saved_model(path), f"{where}.source: {expected}")
     elif ":" in source and "/" not in source:
         _check_module(source.partition(":")[0], f"{where}.source")
     else:
@@ -73,7 +70,7 @@ def _check_local(source: str, shown: str, where: str) -> None:
 
 def _versions_in(folder: Path) -> str:
     """Name the versions in a folder of TensorFlow Serving's layout: one of them is what `source` should name."""
-    versions = sorted(child.name for child in folder.iterdir() if any((child / name).is_file() for name in SAVED_MODEL))
+    versions = sorted(child.name for child in folder.iterdir() if is_saved_model(child))
     return f"; its versions are {', '.join(versions)}: name one, e.g. '{folder / versions[-1]}'" if versions else ""
 
 
