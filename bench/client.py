@@ -95,9 +95,9 @@ def predicting(name: str, x: np.ndarray, transport: Transport) -> Call:
 
 
 def raw_handle(name: str, x: np.ndarray, by_reference: bool) -> Call:
-    from serve_app.client.handle_way import open_handle
+    from serve_app.cluster.handles import open_handle
 
-    method = open_handle(name).options(method_name="predict", _by_reference=by_reference)
+    method = open_handle("KerasReplica", name).options(method_name="predict", _by_reference=by_reference)
     return lambda: method.remote({"image": x}).result()
 
 

@@ -142,9 +142,9 @@ def _set(name: str) -> str:
     if name == OWN:
         return OWN
     # Imported here: what imports Ray must not do so before `as_driver`.
-    from serve_app.client.handle_way import open_handle
+    from serve_app.cluster.handles import open_handle
 
-    open_handle(SWITCHED).reconfigure.remote(SETTINGS[name]).result(timeout_s=60)
+    open_handle("KerasReplica", SWITCHED).reconfigure.remote(SETTINGS[name]).result(timeout_s=60)
     return SWITCHED
 
 

@@ -8,7 +8,6 @@ fails the replica's start, so that a replica which is ready can answer.
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import ray
 from ray import serve
-from ray.experimental import internal_kv
 
 from deployments.coalescing import CoalesceOptions, SwitchingCoalescer, make_coalescer
 from deployments.device import environment
@@ -33,10 +31,6 @@ if TYPE_CHECKING:
     from deployments.loading import Precision, Source
     from deployments.planning.from_source import Planned
     from deployments.planning.options import PlanOptions, Progress
-
-
-PROGRESS_KEY = "keras-solo/progress/{name}/{version}"
-"""Where a loading replica leaves `[done fraction of the plan, step]` as JSON, in the cluster's key-value store."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +55,10 @@ class ReplicaOptions:
 class ModelReplica:
     """One resident copy of one model version on one device."""
 
-    def __init__(self, options: ReplicaOptions) -> None:
+    def __init__(self, options: ReplicaOptions, tell: Progress) -> None:
+        """Load and plan by `options`; `tell` takes the steps of it, for whoever waits."""
         self.options = options
-        self.servable, self.health = make_servable(options)
+        self.servable, self.health = make_servable(options, tell)
 
     @property
     def coalescer(self) -> SwitchingCoalescer:
@@ -100,8 +95,8 @@ def coalesce_options(knobs: Mapping[str, Any], max_batch_size: int) -> CoalesceO
     return CoalesceOptions(max_batch_size=max_batch_size, **named)
 
 
-def make_servable(options: ReplicaOptions) -> tuple[Servable, Health]:
-    """Load, plan and warm the model; raises `LoadError` with what to do about it."""
+def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, Health]:
+    """Load, plan and warm the model, telling `tell` how far it is; raises `LoadError` with what to do about it."""
     started_s = time.monotonic()
     about: dict[str, Any] = {"model": options.name, "version": options.version}
     event(
@@ -109,7 +104,6 @@ def make_servable(options: ReplicaOptions) -> tuple[Servable, Health]:
         f"model '{options.name}' version {options.version}: loading {shown(options.source.uri)}",
         **about,
     )
-    tell = _teller(options)
     tell(None, "importing TensorFlow")
     kind = _device_kind(options)
     environment.prepare(kind, log_level=2)
@@ -175,18 +169,6 @@ def _choice(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the log keeps of a plan's report."""
     kept = ("device", "precision", "chosen", "predict_p50_ms", "factor_over_predict", "from_cache", "seconds")
     return {key: report[key] for key in kept}
-
-
-def _teller(options: ReplicaOptions) -> Progress:
-    """Return what tells the cluster how far this replica's loading is; `solo serve` shows it."""
-    done, key = 0.0, PROGRESS_KEY.format(name=options.name, version=options.version)
-
-    def tell(fraction: float | None, step: str) -> None:
-        nonlocal done
-        done = done if fraction is None else fraction
-        internal_kv._internal_kv_put(key, json.dumps([done, step]))
-
-    return tell
 
 
 def _device_kind(options: ReplicaOptions) -> Literal["gpu", "cpu"]:

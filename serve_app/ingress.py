@@ -11,6 +11,7 @@ from ray.serve import metrics as instruments
 
 from deployments.events import event
 from deployments.replica import ModelReplica, ReplicaOptions
+from serve_app.cluster import progress
 from serve_app.config.surface import Surface
 from serve_app.config.tokens import Tokens
 from serve_app.fast_path import accepting, access_log, past_serve
@@ -49,7 +50,7 @@ class KerasReplica(ModelGrpcMethods, ModelReplica):
     def __init__(self, options: ReplicaOptions, surface: Surface) -> None:
         # Before the model loads, which takes long: what cannot be locked is not opened.
         self.tokens = Tokens.opened(surface.tokens)
-        super().__init__(options)
+        super().__init__(options, progress.teller(options.name, options.version))
         self.surface = surface
         if surface.metrics:
             Publisher(self.servable, instruments).start()

@@ -25,7 +25,7 @@ ROOMS: Mapping[str, str] = {
     "serve_app": "builders",
     "serve_app.builders": "ingress gateway cluster config"
     " deployments.replica deployments.loading deployments.planning deployments.fetching",
-    "serve_app.ingress": "fast_path grpc http config observe front deployments.replica",
+    "serve_app.ingress": "fast_path grpc http cluster config observe front deployments.replica",
     "serve_app.gateway": "fast_path grpc http cluster config",
     "serve_app.fast_path": "http",
     "serve_app.grpc": "http cluster config protocols deployments.servable",

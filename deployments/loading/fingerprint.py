@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from deployments.fetching.checksum import of_folder
+from deployments.loading.layers import all_layers
 
 
 def of_keras(model: Any) -> str:
@@ -56,4 +57,4 @@ def _stable_text(value: Any) -> str:
 
 def _layers_with_assets(model: Any) -> list[Any]:
     """Return the layers that keep state in files (vocabularies) instead of weights."""
-    return [layer for layer in model._flatten_layers() if hasattr(layer, "save_assets")]
+    return [layer for layer in all_layers(model) if hasattr(layer, "save_assets")]

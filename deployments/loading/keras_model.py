@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from deployments.errors import LoadError
 from deployments.loading import fingerprint, names, precision, specs
+from deployments.loading.layers import maker_name
 from deployments.model import LoadedModel
 from deployments.tensors import STRING, Arrays, Signature, TensorSpec
 
@@ -70,7 +71,7 @@ def _calling(model: Any) -> Calling:
     if is_graph(model):
         structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
         paths, leaves = _leaves(structure)
-        return Calling(structure, names.of_leaves(paths, [_layer_name(leaf) for leaf in leaves]))
+        return Calling(structure, names.of_leaves(paths, [maker_name(leaf, model) for leaf in leaves]))
     return _subclass_calling(model)
 
 
@@ -123,7 +124,7 @@ def _output_specs(model: Any, calling: Calling, inputs: list[TensorSpec]) -> lis
     if is_graph(model):
         structure = model.outputs if isinstance(model, keras.Sequential) else model.output
         paths, leaves = _leaves(structure)
-        leaf_names = names.of_leaves(paths, [_layer_name(leaf) for leaf in leaves])
+        leaf_names = names.of_leaves(paths, [maker_name(leaf, model) for leaf in leaves])
     else:
         paths, leaves = _leaves(_traced_outputs(model, calling, inputs))
         numbered = [f"output_{i + 1}" if len(leaves) > 1 else "output" for i in range(len(leaves))]
@@ -177,8 +178,3 @@ def _flat_predict(model: Any, calling: Calling, signature: Signature) -> Callabl
 def _leaves(structure: Any) -> tuple[list[tuple[Any, ...]], list[Any]]:
     flat = keras.tree.flatten_with_path(structure)
     return [tuple(path) for path, _ in flat], [leaf for _, leaf in flat]
-
-
-def _layer_name(tensor: Any) -> str:
-    """Return the name of the layer that makes a `KerasTensor`; its own is a counter (`keras_tensor_7`)."""
-    return str(tensor._keras_history.operation.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deployments.errors import LoadError
+from deployments.loading.layers import all_layers
 from deployments.source import PRECISIONS, Precision
 
 
@@ -32,7 +33,7 @@ def apply(model: Any, precision: Precision) -> Any:
         raise LoadError(f"precision '{precision}' is unknown; expected one of {', '.join(PRECISIONS)}")
     if precision == "float32":
         return model
-    for layer in model._flatten_layers():
+    for layer in all_layers(model):
         if layer.dtype_policy.name == "float32":
             layer.dtype_policy = precision
     return model

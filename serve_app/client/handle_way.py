@@ -17,6 +17,7 @@ from deployments.errors import DeadlineExceeded, NotReady, Overloaded, Predictio
 from deployments.execution import Answer
 from deployments.tensors import Array, Arrays
 from serve_app.client.failures import ReplicaGone
+from serve_app.cluster.handles import open_handle, to_method
 
 DEPLOYMENT = "KerasReplica"
 
@@ -24,22 +25,14 @@ GRPC_BYTES = 1 << 20
 """Larger inputs go through the object store. gRPC ends at 4 MB both ways, and is slower from about here on."""
 
 
-def open_handle(app_name: str) -> DeploymentHandle[Any]:
-    """Return a handle to an application's model that works with and without an event loop."""
-    handle: DeploymentHandle[Any] = DeploymentHandle(DEPLOYMENT, app_name)
-    # RAY_SERVE_THROUGHPUT_OPTIMIZED would run the router in the caller's event loop, which a task has none of.
-    handle._init(_run_router_in_separate_loop=True)
-    return handle
-
-
 class HandleWay:
     """Calls the replicas of one application; safe to share between threads and event loops."""
 
     def __init__(self, app_name: str) -> None:
-        handle = open_handle(app_name)
-        self._describe = handle.options(method_name="describe", _by_reference=True)
-        self._by_grpc = handle.options(method_name="predict", _by_reference=False)
-        self._by_reference = handle.options(method_name="predict", _by_reference=True)
+        handle = open_handle(DEPLOYMENT, app_name)
+        self._describe = to_method(handle, "describe", by_reference=True)
+        self._by_grpc = to_method(handle, "predict", by_reference=False)
+        self._by_reference = to_method(handle, "predict", by_reference=True)
         self._has_large_answers = False
 
     async def describe(self, deadline_s: float | None) -> Mapping[str, Any]:

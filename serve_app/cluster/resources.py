@@ -44,7 +44,12 @@ def cluster_address() -> str:
 
 
 def free() -> list[Mapping[str, float]]:
-    """Return what each node has left, by resource."""
-    from ray._private import state
+    """Return what each node has left, by resource; where Ray does not tell by node, all of it as one node's."""
+    import ray
 
-    return list(state.available_resources_per_node().values())
+    try:
+        from ray._private import state
+
+        return list(state.available_resources_per_node().values())
+    except (ImportError, AttributeError):
+        return [ray.available_resources()]

@@ -84,6 +84,15 @@ _REPLICA = re.compile(r"^    server \S+ \S+ check\b(?!.* (?:backup|maxconn)\b)",
 _HTTP_PLACE = re.compile(r"^frontend http_frontend\n    bind .*\n", re.MULTILINE)
 _GRPC_PLACE = re.compile(r"^frontend grpc_frontend\n(?:.*\n)*?    mode http\n", re.MULTILINE)
 _GRPC_CHOICE = re.compile(r"^    default_backend ", re.MULTILINE)
+_PLACES = {
+    "its defaults": re.compile(r"^defaults$", re.MULTILINE),
+    "its HTTP front end": _HTTP_PLACE,
+    "its error files": re.compile(r"^    errorfile 50[234] ", re.MULTILINE),
+    "its admin socket": re.compile(r"^    stats socket .* mode 666 ", re.MULTILINE),
+    "its gRPC front end": re.compile(rf"{_GRPC_PLACE.pattern}|\A(?!(?:.*\n)*frontend grpc_frontend)", re.MULTILINE),
+    "its applications' servers": re.compile(rf"{_REPLICA.pattern}|\A(?!(?:.*\n)*backend http-)", re.MULTILINE),
+}
+"""Where rules go, in words: each is there in every configuration that Serve (2.60) writes, where it has such a part."""
 
 
 def add_rules(config: str) -> str:
@@ -105,6 +114,11 @@ def add_rules(config: str) -> str:
     # An application has a gRPC backend of its own only while it has replicas.
     known = [rule for rule in choices if f"\nbackend {rule.split()[1]}\n" in config]
     return _insert(_insert(config, choice.start(), known), grpc_place.end(), _naming_rules())
+
+
+def lost_places(config: str) -> list[str]:
+    """Return the places that are not as known in Serve's configuration, so that some rules find none."""
+    return [place for place, pattern in _PLACES.items() if not pattern.search(config)]
 
 
 def tighten(config: str, unavailable: Path) -> str:
@@ -235,7 +249,10 @@ def _improve(program: str, path: Path) -> None:
     unavailable = path.with_name("503.http")
     try:
         unavailable.write_bytes(unavailable_answer())
-        config = add_rules(path.read_text(encoding="utf-8"))
+        config = path.read_text(encoding="utf-8")
+        if lost := lost_places(config):
+            sys.stderr.write(f"Serve's HAProxy configuration is another: rules are missing for {', '.join(lost)}\n")
+        config = add_rules(config)
         config = keep_text(shed(tighten(config, unavailable)))
         improved.write_text(config, encoding="utf-8")
         checked = subprocess.run([program, "-c", "-f", str(improved)], capture_output=True, timeout=10, check=False)

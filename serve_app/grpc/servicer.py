@@ -48,13 +48,21 @@ def _handler(behavior: Any, is_stream: bool) -> Any:
 def _proxy_router(server: Any) -> Any:
     """Return the routing table of Serve's Python proxy (Ray 2.60), None where `server` is not that proxy's."""
     factory = getattr(server, "service_handler_factory", None)
-    return getattr(getattr(factory, "__self__", None), "proxy_router", None)
+    router = getattr(getattr(factory, "__self__", None), "proxy_router", None)
+    return router if hasattr(router, "route_info") and _streaming_types() is not None else None
+
+
+def _streaming_types() -> Any:
+    try:
+        from ray.serve._private.proxy_request_response import gRPCStreamingType
+    except ImportError:
+        return None
+    return gRPCStreamingType
 
 
 def _routed_handler(server: Any, router: Any, name: str, is_stream: bool) -> Any:
-    from ray.serve._private.proxy_request_response import gRPCStreamingType
-
-    kind = gRPCStreamingType.STREAM_STREAM if is_stream else gRPCStreamingType.UNARY_UNARY
+    kinds = _streaming_types()
+    kind = kinds.STREAM_STREAM if is_stream else kinds.UNARY_UNARY
     behavior = server.service_handler_factory(service_method=f"/{SERVICE}/{name}", streaming_type=kind)
     return _handler(_routed_stream(behavior, router) if is_stream else _routed(behavior, router, name), is_stream)
 

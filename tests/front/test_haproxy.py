@@ -223,6 +223,35 @@ def test_a_configuration_of_another_form_stays_as_it_is():
     assert haproxy.add_rules("global\n    maxconn 10\n") == "global\n    maxconn 10\n"
 
 
+@pytest.mark.parametrize("with_grpc", [True, False])
+def test_every_rule_finds_its_place_in_serves_configuration(tmp_path, with_grpc):
+    path, _, _ = render(tmp_path, {"app-one": 1, "gateway": 2}, {"gateway": 3} if with_grpc else {}, with_grpc)
+    assert haproxy.lost_places(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "other", "place"),
+    [
+        ("\ndefaults\n", "\ndefaults named\n", "its defaults"),
+        ("frontend http_frontend\n", "frontend http\n", "its HTTP front end"),
+        ("frontend grpc_frontend\n", "frontend grpc_frontend\n    maxconn 1\n    mode tcp\n", "its gRPC front end"),
+        (" mode 666 ", " user root ", "its admin socket"),
+        (" check", " agent-check", "its applications' servers"),
+    ],
+)
+def test_a_place_that_is_gone_is_told(tmp_path, capsys, line, other, place):
+    path, _, _ = render(tmp_path, {"app-one": 1, "gateway": 2}, {"gateway": 3})
+    config = path.read_text()
+    assert line in config
+    changed = config.replace(line, other)
+    if place == "its gRPC front end":
+        changed = changed.replace("    mode http\n", "    mode tcp\n")
+    path.write_text(changed)
+    assert place in haproxy.lost_places(path.read_text())
+    haproxy._improve("true", path)
+    assert place in capsys.readouterr().err
+
+
 def test_rules_that_haproxy_refuses_are_left_out(tmp_path):
     path, _, _ = render(tmp_path, {"gateway": 1}, {"gateway": 2})
     broken = path.read_text() + "nonsense\n"

@@ -62,9 +62,9 @@ def send(server: Server) -> Iterator[Callable[..., Future[Reply]]]:
 
 
 def handle() -> Any:
-    from serve_app.client.handle_way import open_handle
+    from serve_app.cluster.handles import open_handle
 
-    return open_handle("words")
+    return open_handle("KerasReplica", "words")
 
 
 def total(reply: Reply) -> set[str]:

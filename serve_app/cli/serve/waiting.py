@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 import time
@@ -11,8 +10,9 @@ from typing import Any
 
 from deployments.errors import LoadError
 from serve_app.cli.progress import Show
-from serve_app.cli.serve import unplaced as placement
 from serve_app.cli.serve.say import say
+from serve_app.cli.serve.unplaced import Unplaced
+from serve_app.cluster import progress
 from serve_app.cluster.resources import demands_of, free
 from serve_app.config.serve_yaml import ServeConfig
 
@@ -26,7 +26,7 @@ def wait_until_running(config: ServeConfig, stop: threading.Event, show: Show) -
     from ray import serve as ray_serve
 
     said: dict[str, str] = {}
-    unplaced = placement.Unplaced(demands_of(config), say)
+    unplaced = Unplaced(demands_of(config), say)
     while not stop.is_set():
         apps = ray_serve.status().applications
         for name, app in apps.items():
@@ -37,22 +37,11 @@ def wait_until_running(config: ServeConfig, stop: threading.Event, show: Show) -
                 say(f"{name}: {app.status.lower()}")
         if apps and all(app.status == "RUNNING" for app in apps.values()):
             return
-        steps = _steps(config)
+        steps = progress.steps((model.label, model.name, model.version) for model in config.models)
         for name, (fraction, step) in steps.items():
             show(name, fraction, step)
         unplaced.look(steps, free)
         stop.wait(POLL_S)
-
-
-def _steps(config: ServeConfig) -> dict[str, tuple[float, str]]:
-    """Return how far each loading model's replica last said it is."""
-    from ray.experimental import internal_kv
-
-    from deployments.replica import PROGRESS_KEY
-
-    keys = {model.label: PROGRESS_KEY.format(name=model.name, version=model.version) for model in config.models}
-    said = {label: internal_kv._internal_kv_get(key) for label, key in keys.items()}
-    return {label: tuple(json.loads(text)) for label, text in said.items() if text is not None}
 
 
 def wait_until_answering(config: ServeConfig, http: Mapping[str, Any], stop: threading.Event) -> None:
