@@ -64,6 +64,23 @@ class PredictionFailed(SoloError):
     cause = "failed"
 
 
+class ModelsAreDeclared(SoloError):
+    """Somebody asked to load or unload a model of a server that does not take its models from clients."""
+
+    def __init__(self, name: str, verb: str, is_followed: bool = False) -> None:
+        how = (
+            "this server follows its folder (model_control: poll); change the folder"
+            if is_followed
+            else "models are declared in the serve config; change it there and apply it with `solo deploy`, or serve a "
+            "folder with model_control: explicit"
+        )
+        super().__init__(f"cannot {verb} model '{name}': {how}")
+
+
+class Busy(SoloError):
+    """A model is on its way to another state already."""
+
+
 def cause_of(error: BaseException) -> str:
     """Return the word under which statistics and metrics count `error`; a caller that left is `cancelled`."""
     if isinstance(error, SoloError):

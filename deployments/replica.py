@@ -23,7 +23,7 @@ from deployments.events import event
 from deployments.execution import Answer
 from deployments.fetching import shown
 from deployments.health import Health
-from deployments.planning import cache
+from deployments.planning import cache, turns
 from deployments.servable import Servable
 from deployments.tensors import Array
 
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from deployments.loading import Precision, Source
     from deployments.planning.from_source import Planned
     from deployments.planning.options import PlanOptions, Progress
+
+
+TURN_LIMIT_S = 120.0
+"""How long a replica waits for its turn to load where others, that hang, take none to an end."""
 
 
 @dataclass(frozen=True)
@@ -104,26 +108,11 @@ def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, He
         f"model '{options.name}' version {options.version}: loading {shown(options.source.uri)}",
         **about,
     )
-    tell(None, "importing TensorFlow")
-    kind = _device_kind(options)
-    environment.prepare(kind, log_level=2)
-    if options.plan.cache_dir is not None:
-        cache.use_xla_cache(options.plan.cache_dir)
-    # Imported here: TensorFlow reads its environment when it is imported, and only replicas may import it.
+    cluster = ray.get_runtime_context().gcs_address
+    with turns.turn(cluster, TURN_LIMIT_S, lambda: tell(None, "waiting for its turn to load")):
+        planned = _planned(options, tell)
     from deployments.device import ledger
-    from deployments.planning.from_source import plan_source
 
-    planned = plan_source(
-        options.source,
-        options.plan,
-        kind=kind,
-        precision=options.precision,
-        tf32=options.tf32,
-        gpu_memory_mb=options.gpu_memory_mb,
-        share=_gpu_share(),
-        tell=tell,
-        shown=shown,
-    )
     plan, model = planned.plan, planned.model
     tell(1.0, "warm")
     event("plan", f"model '{options.name}': {plan.summary()}", **about, **_choice(plan.report()))
@@ -150,6 +139,29 @@ def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, He
     ready = f"model '{options.name}' version {options.version}: ready in {servable.startup_s:.1f} s"
     event("model_ready", ready, **about, seconds=round(servable.startup_s, 2))
     return servable, health
+
+
+def _planned(options: ReplicaOptions, tell: Progress) -> Planned:
+    """Load and plan the model on the device that it was given."""
+    tell(None, "importing TensorFlow")
+    kind = _device_kind(options)
+    environment.prepare(kind, log_level=2)
+    if options.plan.cache_dir is not None:
+        cache.use_xla_cache(options.plan.cache_dir)
+    # Imported here: TensorFlow reads its environment when it is imported, and only replicas may import it.
+    from deployments.planning.from_source import plan_source
+
+    return plan_source(
+        options.source,
+        options.plan,
+        kind=kind,
+        precision=options.precision,
+        tf32=options.tf32,
+        gpu_memory_mb=options.gpu_memory_mb,
+        share=_gpu_share(),
+        tell=tell,
+        shown=shown,
+    )
 
 
 def _description(options: ReplicaOptions, planned: Planned) -> dict[str, str]:

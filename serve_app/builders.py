@@ -16,7 +16,8 @@ from deployments.loading import Source
 from deployments.planning.options import PlanOptions
 from deployments.replica import ReplicaOptions
 from serve_app.cluster import serve_run
-from serve_app.config.args import KNOBS, GatewayArgs, ModelArgs
+from serve_app.config.args import KNOBS, ModelArgs
+from serve_app.config.gateway_args import GatewayArgs
 from serve_app.config.sources import check_source
 from serve_app.config.surface import Limits, Surface
 
@@ -47,7 +48,7 @@ def _bind_model(model: ModelArgs, revision: str | None) -> Application:
 
     replica: Any = KerasReplica  # a Deployment since the decorator, which has no types
     deployment = replica.options(
-        ray_actor_options={"num_gpus": _gpus(model), "num_cpus": 1},
+        ray_actor_options={"num_gpus": _gpus(model), "num_cpus": model.num_cpus},
         user_config={knob: getattr(model, knob) for knob in sorted(KNOBS)},
     )
     return deployment.bind(replica_options(model, revision), surface_of(model))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from ray import serve
 
+from serve_app.cluster import controller
 from serve_app.cluster.directory import Directory
-from serve_app.config.args import GatewayArgs
+from serve_app.cluster.model_control import ModelControl
+from serve_app.config.gateway_args import GatewayArgs
 from serve_app.config.tokens import Tokens
 from serve_app.fast_path import accepting
 from serve_app.grpc.methods import GatewayGrpcMethods
@@ -29,11 +31,15 @@ class Gateway(GatewayGrpcMethods):
     def __init__(self, args: GatewayArgs) -> None:
         self.args = args
         self.tokens = Tokens.opened(args.tokens)
+        self.control = ModelControl(args)
         self.directory = Directory(args.traffic)
+        replica = serve.get_replica_context().replica_id
+        self.control.follow(lambda: controller.is_first_replica(replica.deployment_id.app_name, replica.unique_id))
 
     def __serve_build_asgi_app__(self) -> App:
         """Return the server-wide routes; Serve calls this after `__init__`."""
         accepting.tend_connections()
         limit_bytes = int(self.args.max_body_mb * 2**20)
-        routes = GatewayRoutes(self.directory, Forwarder.to_front_door(limit_bytes), limit_bytes, self.tokens)
+        forwarder = Forwarder.to_front_door(limit_bytes)
+        routes = GatewayRoutes(self.directory, forwarder, limit_bytes, self.tokens, self.control)
         return with_cors(routes, self.args.cors_origins)

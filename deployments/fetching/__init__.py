@@ -6,6 +6,7 @@ them: one folder a URI and revision, filled under a lock and moved into place wh
 
 from deployments.fetching.addresses import is_remote, shown
 from deployments.fetching.cache import Fetched, at_path, fetch, require_sign
+from deployments.fetching.listing import Folder
 from deployments.fetching.remote import Remote, describe
 
-__all__ = ["Fetched", "Remote", "at_path", "describe", "fetch", "is_remote", "require_sign", "shown"]
+__all__ = ["Fetched", "Folder", "Remote", "at_path", "describe", "fetch", "is_remote", "require_sign", "shown"]

@@ -36,10 +36,42 @@ class Remote:
     """Changes with the content: ETag, generation or date, as far as the server tells; empty where it tells nothing."""
 
 
+def list_files(uri: str, options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the files below the folder at `uri`, by their path there, and each one's revision; `LoadError`."""
+
+    def call() -> dict[str, str]:
+        filesystem, path = _open(uri, options)
+        filesystem.invalidate_cache()
+        found = filesystem.find(path.rstrip("/"), detail=True)
+        start = len(path.rstrip("/")) + 1
+        files = {name[start:]: entry for name, entry in found.items() if entry.get("type") != "directory"}
+        return {name: _revision(files[name]) for name in sorted(files) if not any(map(_is_hidden, name.split("/")))}
+
+    return _asked(uri, call)
+
+
+def read(uri: str, options: Mapping[str, Any]) -> bytes:
+    """Return the bytes of the small file at `uri`; `LoadError`."""
+
+    def call() -> bytes:
+        filesystem, path = _open(uri, options)
+        return bytes(filesystem.cat_file(path))
+
+    return _asked(uri, call)
+
+
+def _is_hidden(part: str) -> bool:
+    return part.startswith(".") or not part
+
+
 def describe(uri: str, options: Mapping[str, Any] | None = None) -> Remote:
     """Return what lies at `uri`; raise `LoadError` within `ANSWER_S` where nothing does or nobody answers."""
+    return _asked(uri, lambda: _describe(uri, options or {}))
+
+
+def _asked(uri: str, call: Callable[[], ResultT]) -> ResultT:
     try:
-        return _within(ANSWER_S, lambda: _describe(uri, options or {}))
+        return _within(ANSWER_S, call)
     except LoadError:
         raise
     except TimeoutError:

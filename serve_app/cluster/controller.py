@@ -36,6 +36,13 @@ def configured() -> list[dict[str, Any]]:
     return [dict(app["deployed_app_config"]) for app in applications().values() if app.get("deployed_app_config")]
 
 
+def is_first_replica(app_name: str, replica_id: str) -> bool:
+    """Return whether no other replica of an application comes before this one: of several, one acts for all."""
+    deployments = applications().get(app_name, {}).get("deployments", {}).values()
+    others = [one["replica_id"] for deployment in deployments for one in deployment["replicas"]]
+    return all(replica_id <= other for other in others)
+
+
 def apply(raw: Mapping[str, Any]) -> None:
     """Have the controller bring about what a serve config says; applications that it does not name are removed."""
     from ray.serve.schema import ServeDeploySchema

@@ -100,10 +100,12 @@ class ModelArgs(SurfaceArgs):
     source_sha256: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")] | None = None
     source_options: dict[str, Any] = {}
     source_cache: str = "~/.cache/keras-solo/sources"
+    source_revision: str | None = None
     custom_objects: str | None = None
     safe_mode: bool = True
     signature_name: str = "serving_default"
     device: Literal["auto", "gpu", "cpu"] = "auto"
+    num_cpus: Annotated[float, Field(ge=0)] = 1.0
     gpu_memory_mb: Positive | None = None
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     tf32: bool = False
@@ -192,21 +194,3 @@ class ModelArgs(SurfaceArgs):
 
 KNOBS = frozenset({"coalesce", "batch_wait_timeout_s", "max_queue_delay_ms", "max_queue_rows"})
 """The keys that `serve deploy` changes in running replicas, through Serve's `user_config`."""
-
-
-class GatewayArgs(SurfaceArgs):
-    """The gateway's arguments."""
-
-    max_body_mb: Annotated[float, Field(gt=0)] = 64.0
-    traffic: dict[str, dict[str, Annotated[float, Field(ge=0)]]] = {}
-
-    @field_validator("traffic", mode="before")
-    @classmethod
-    def _traffic(cls, traffic: object) -> object:
-        """Take versions that YAML reads as numbers, and refuse weights that leave nothing to choose."""
-        if not isinstance(traffic, dict) or not all(isinstance(weights, dict) for weights in traffic.values()):
-            raise ValueError("expected model: {version: weight}")
-        for name, weights in traffic.items():
-            if not any(isinstance(weight, int | float) and weight > 0 for weight in weights.values()):
-                raise ValueError(f"expected a weight above 0 for '{name}'")
-        return {name: {str(version): part for version, part in weights.items()} for name, weights in traffic.items()}

@@ -6,6 +6,7 @@ replica that fits no node waits for ever without a word, so it is looked for bef
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -68,7 +69,8 @@ def _demand(app: Mapping[str, Any], model: ModelArgs, cluster_gpus: float) -> De
     override = override_of(app)
     options = override.get("ray_actor_options")
     if options is None:
-        options = {"num_gpus": 1 if model.device == "gpu" or (model.device == "auto" and cluster_gpus) else 0}
+        gpus = 1 if model.device == "gpu" or (model.device == "auto" and cluster_gpus) else 0
+        options = {"num_gpus": gpus, "num_cpus": model.num_cpus}
     each = {"GPU": options.get("num_gpus") or 0, "CPU": 1 if options.get("num_cpus") is None else options["num_cpus"]}
     each |= {"memory": options.get("memory") or 0, **(options.get("resources") or {})}
     if kind := options.get("accelerator_type"):
@@ -148,9 +150,10 @@ def _cards_hold(wanted: Sequence[Demand], nodes: Sequence[Node]) -> bool:
     return True
 
 
-def local_cpus(models: int, cores: int) -> int:
-    """Return how many CPUs `solo serve`'s own cluster claims: the machine's, and one for each model at least."""
-    return max(cores, models + 1)
+def local_cpus(apps: Iterable[tuple[Mapping[str, Any], ModelArgs]], cores: int) -> int:
+    """Return how many CPUs `solo serve`'s own cluster claims: the machine's, and what the replicas reserve at least."""
+    reserved = sum(demand.replicas * demand.each.get("CPU", 0.0) for demand in demands(apps, 0))
+    return max(cores, math.ceil(reserved) + 1)
 
 
 def fits(each: Node, node: Node) -> bool:

@@ -11,7 +11,8 @@ import yaml
 
 from deployments.errors import ConfigError
 from serve_app.config import paths, placement, traffic
-from serve_app.config.args import GatewayArgs, ModelArgs
+from serve_app.config.args import ModelArgs
+from serve_app.config.gateway_args import GatewayArgs
 from serve_app.config.sources import check_source
 
 __all__ = ["ServeConfig", "check", "check_source", "read"]

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from deployments.errors import ConfigError
-from serve_app.config.args import GatewayArgs, ModelArgs
+from serve_app.config.args import ModelArgs
+from serve_app.config.gateway_args import GatewayArgs
 from serve_app.config.paths import version_path
 
 Weights = Mapping[str, float]

@@ -14,13 +14,14 @@ import grpc
 from deployments.errors import NotReady
 from serve_app.cluster import controller
 from serve_app.cluster.directory import DeployedModel, Directory, pick, unknown
+from serve_app.cluster.model_control import ModelControl
+from serve_app.config.gateway_args import GatewayArgs
 from serve_app.config.tokens import Tokens
 from serve_app.grpc.guarded_calls import OPEN_METHODS, Metadata, metadata_authorization
 from serve_app.grpc.messages import SERVICE, Encoded, ModelInferResponse, message
 from serve_app.grpc.model_calls import fill, parse
 from serve_app.grpc.request_names import model_name_of, model_version_of
 from serve_app.grpc.statuses import PassedOn
-from serve_app.protocols.errors import ModelsAreDeclared
 from serve_app.protocols.server import server_metadata
 
 _UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
@@ -33,33 +34,48 @@ class GatewayCalls:
     `tokens` close what is answered here, down to the name of a model that does not exist.
     """
 
-    def __init__(self, directory: Directory, address: str, tokens: Tokens | None = None) -> None:
+    def __init__(
+        self, directory: Directory, address: str, tokens: Tokens | None = None, control: ModelControl | None = None
+    ) -> None:
+        self.control = control or ModelControl(GatewayArgs())
         self.tokens = tokens
         self.directory = directory
         self.address = address
         self._channel: grpc.aio.Channel | None = None
 
     @classmethod
-    def to_front_door(cls, directory: Directory, tokens: Tokens | None = None) -> GatewayCalls:
+    def to_front_door(
+        cls, directory: Directory, tokens: Tokens | None = None, control: ModelControl | None = None
+    ) -> GatewayCalls:
         """Return the calls over this cluster's own gRPC address, as Serve's controller knows it."""
-        return cls(directory, controller.grpc_address(controller.serve_details()), tokens)
+        return cls(directory, controller.grpc_address(controller.serve_details()), tokens, control)
 
     async def call(self, method: str, body: bytes, metadata: Metadata = ()) -> Any:
         """Answer the call `method`, whose request is `body`."""
         if method.startswith("Model"):
             return await self._about_model(method, body, metadata)
-        if method not in OPEN_METHODS:
-            self._check(metadata)
         request = parse(message(f"{method}Request"), body)
         if method in ("RepositoryModelLoad", "RepositoryModelUnload"):
-            raise ModelsAreDeclared(request.model_name, method.removeprefix("RepositoryModel").lower())
+            return await self._control(method, request, metadata)
+        if method not in OPEN_METHODS:
+            self._check(metadata)
         if method == "ServerMetadata":
             return fill(method, server_metadata())
-        models = sorted((await self.directory.models()).values(), key=lambda model: model.name)
         if method == "RepositoryIndex":
-            return fill(method, {"models": [_entry(m) for m in models if m.state == "READY" or not request.ready]})
-        ready = bool(models) and all(model.state == "READY" for model in models)
+            index = self.control.index(await self.directory.models())
+            return fill(method, {"models": [_entry(m) for m in index if m.state == "READY" or not request.ready]})
+        models = (await self.directory.models()).values()
+        ready = (bool(models) or self.control.mode == "explicit") and all(model.state == "READY" for model in models)
         return fill(method, {"live": True} if method == "ServerLive" else {"ready": ready})
+
+    async def _control(self, method: str, request: Any, metadata: Metadata) -> Any:
+        """Load or unload a model; the token asked for is the administrator's alone."""
+        if self.control.mode != "explicit":
+            self._check(metadata)
+        act = self.control.load if method == "RepositoryModelLoad" else self.control.unload
+        parameters = {key: _value(parameter) for key, parameter in request.parameters.items()}
+        await act(request.model_name, parameters, metadata_authorization(metadata))
+        return message(f"{method}Response")()
 
     async def infer(self, body: bytes, metadata: Metadata = ()) -> Any:
         """Pass one request of a stream on to its model."""
@@ -123,6 +139,11 @@ class GatewayCalls:
         except grpc.aio.AioRpcError as error:
             raise PassedOn(error.details() or "", error.code()) from None
         return answer
+
+
+def _value(parameter: Any) -> Any:
+    kind = parameter.WhichOneof("parameter_choice")
+    return None if kind is None else getattr(parameter, kind)
 
 
 def _entry(model: DeployedModel) -> dict[str, str]:

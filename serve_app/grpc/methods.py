@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from serve_app.cluster.directory import Directory
+from serve_app.cluster.model_control import ModelControl
 from serve_app.config.tokens import Tokens
 from serve_app.grpc.gateway_calls import GatewayCalls
 from serve_app.grpc.guarded_calls import Calls, Metadata, guarded_calls
@@ -69,9 +70,10 @@ class GatewayGrpcMethods(GrpcMethods):
     """`GrpcMethods` of the gateway, which has a `directory` of the models."""
 
     directory: Directory
+    control: ModelControl
     tokens: Tokens | None = None
 
     @cached_property
     def grpc_calls(self) -> Calls:  # type: ignore[override]
         """The calls over this cluster's front door."""
-        return GatewayCalls.to_front_door(self.directory, self.tokens)
+        return GatewayCalls.to_front_door(self.directory, self.tokens, self.control)

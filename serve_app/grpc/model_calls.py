@@ -11,12 +11,12 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
-from deployments.errors import InvalidInput
+from deployments.errors import InvalidInput, ModelsAreDeclared
 from deployments.servable import Servable
 from serve_app.grpc.codec import GrpcCodec
 from serve_app.grpc.guarded_calls import Metadata
 from serve_app.grpc.messages import ModelInferRequest, message
-from serve_app.protocols.errors import BodyTooLarge, ModelsAreDeclared
+from serve_app.protocols.errors import BodyTooLarge
 from serve_app.protocols.open_inference import metadata as model_metadata
 from serve_app.protocols.server import server_metadata
 

@@ -12,8 +12,11 @@ from typing import Any
 import grpc
 
 from deployments.errors import (
+    Busy,
     DeadlineExceeded,
     InvalidInput,
+    LoadError,
+    ModelsAreDeclared,
     NotReady,
     Overloaded,
     PredictionFailed,
@@ -22,7 +25,7 @@ from deployments.errors import (
 )
 from deployments.events import failure
 from serve_app.http import errors
-from serve_app.protocols.errors import BodyTooLarge, ModelsAreDeclared, Unauthorized
+from serve_app.protocols.errors import BodyTooLarge, Unauthorized
 
 
 class PassedOn(SoloError):
@@ -36,6 +39,8 @@ class PassedOn(SoloError):
 CODES: dict[type[SoloError], grpc.StatusCode] = {
     InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
     ModelsAreDeclared: grpc.StatusCode.FAILED_PRECONDITION,
+    LoadError: grpc.StatusCode.FAILED_PRECONDITION,
+    Busy: grpc.StatusCode.ABORTED,
     Unauthorized: grpc.StatusCode.UNAUTHENTICATED,
     UnknownModel: grpc.StatusCode.NOT_FOUND,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,

@@ -7,8 +7,11 @@ import math
 import orjson
 
 from deployments.errors import (
+    Busy,
     DeadlineExceeded,
     InvalidInput,
+    LoadError,
+    ModelsAreDeclared,
     NotReady,
     Overloaded,
     PredictionFailed,
@@ -21,7 +24,6 @@ from serve_app.protocols.codec import JSON, Header, Response
 from serve_app.protocols.errors import (
     BodyTooLarge,
     MethodNotAllowed,
-    ModelsAreDeclared,
     Unauthorized,
     UnknownPath,
     UnsupportedEncoding,
@@ -29,6 +31,7 @@ from serve_app.protocols.errors import (
 
 STATUS: dict[type[SoloError], int] = {
     InvalidInput: 400,
+    LoadError: 400,
     ModelsAreDeclared: 400,
     Unauthorized: 401,
     UnknownModel: 404,
@@ -36,6 +39,7 @@ STATUS: dict[type[SoloError], int] = {
     MethodNotAllowed: 405,
     # 408 is also what Serve itself answers when `request_timeout_s` or x-request-timeout-seconds runs out.
     DeadlineExceeded: 408,
+    Busy: 409,
     BodyTooLarge: 413,
     UnsupportedEncoding: 415,
     PredictionFailed: 500,

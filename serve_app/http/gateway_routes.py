@@ -15,6 +15,8 @@ import orjson
 
 from deployments.errors import InvalidInput, NotReady
 from serve_app.cluster.directory import Directory, pick, unknown
+from serve_app.cluster.model_control import ModelControl
+from serve_app.config.gateway_args import GatewayArgs
 from serve_app.config.tokens import Tokens
 from serve_app.http.app import HttpApp, require_method
 from serve_app.http.asgi import Receive, Scope
@@ -24,7 +26,7 @@ from serve_app.http.guard import authorization_of
 from serve_app.openapi import document
 from serve_app.page.files import page_files
 from serve_app.protocols.codec import Response, json_response
-from serve_app.protocols.errors import ModelsAreDeclared, UnknownPath
+from serve_app.protocols.errors import UnknownPath
 from serve_app.protocols.server import server_metadata
 
 _REPOSITORY = re.compile(r"^/v2/repository/models/([^/]+)/(load|unload)$")
@@ -42,8 +44,14 @@ class GatewayRoutes(HttpApp):
     """
 
     def __init__(
-        self, directory: Directory, forwarder: Forwarder, max_body_bytes: int, tokens: Tokens | None = None
+        self,
+        directory: Directory,
+        forwarder: Forwarder,
+        max_body_bytes: int,
+        tokens: Tokens | None = None,
+        control: ModelControl | None = None,
     ) -> None:
+        self.control = control or ModelControl(GatewayArgs())
         self.directory = directory
         self.tokens = tokens
         self.forwarder = forwarder
@@ -53,6 +61,7 @@ class GatewayRoutes(HttpApp):
             "/v2": ("GET", self._metadata),
             "/v2/health/live": ("GET", self._live),
             "/v2/health/ready": ("GET", self._ready),
+            "/v2/models": ("GET", self._names),
             "/v2/models/stats": ("GET", self._stats),
             "/v2/repository/index": ("POST", self._index),
             "/overview": ("GET", self._overview),
@@ -68,6 +77,9 @@ class GatewayRoutes(HttpApp):
         path = scope["path"].rstrip("/") or "/"
         if (target := await self._target(path)) is not None:
             return await self.forwarder.forward(target, scope, receive)
+        if found := _REPOSITORY.match(path):
+            require_method(scope, "POST")
+            return await self._control(found[1], found[2], scope, receive)
         if self.tokens is not None and path not in _OPEN and path not in self.page:
             self.tokens.check(authorization_of(scope["headers"]))
         if path in self.routes:
@@ -79,12 +91,23 @@ class GatewayRoutes(HttpApp):
             return self.page[path].answer(dict(scope["headers"]))
         if found := _V1_MODEL.match(path):
             await self._refuse(found[1], found[2])
-        if found := _REPOSITORY.match(path):
-            require_method(scope, "POST")
-            raise ModelsAreDeclared(found[1], found[2])
         if found := _V2_MODEL.match(path):
             await self._refuse(found[1], found[2])
         raise UnknownPath(f"no endpoint has the path {scope['path']}")
+
+    async def _control(self, name: str, verb: str, scope: Scope, receive: Receive) -> Response:
+        """Load or unload a model; the token asked for is the administrator's alone."""
+        headers = dict(scope["headers"])
+        offered = authorization_of(scope["headers"])
+        if self.tokens is not None and self.control.mode != "explicit":
+            self.tokens.check(offered)
+        asked = _json_object(await read_body(receive, headers, self.max_body_bytes))
+        parameters = asked.get("parameters", {})
+        if not isinstance(parameters, dict):
+            raise InvalidInput("parameters: expected a JSON object")
+        act = self.control.load if verb == "load" else self.control.unload
+        await act(name, parameters, offered)
+        return Response(b"")
 
     async def _target(self, path: str) -> str | None:
         """Return the path at which a model answers what came here, None where that is no model's affair.
@@ -124,18 +147,24 @@ class GatewayRoutes(HttpApp):
 
     async def _all_ready(self) -> bool:
         models = await self.directory.models()
-        return bool(models) and all(model.state == "READY" for model in models.values())
+        # What nobody has asked for yet is not missing.
+        is_empty_by_wish = not models and self.control.mode == "explicit"
+        return is_empty_by_wish or (bool(models) and all(model.state == "READY" for model in models.values()))
 
     async def _index(self, receive: Receive, headers: Mapping[bytes, bytes]) -> Response:
         only_ready = _only_ready(await read_body(receive, headers, self.max_body_bytes))
-        models = sorted((await self.directory.models()).values(), key=lambda model: model.name)
         return json_response(
             [
                 {"name": model.name, "version": model.version, "state": model.state, "reason": model.reason}
-                for model in models
+                for model in self.control.index(await self.directory.models())
                 if model.state == "READY" or not only_ready
             ]
         )
+
+    async def _names(self, *_: Any) -> Response:
+        """Answer the models' names, as KServe's servers do."""
+        models = await self.directory.models()
+        return json_response({"models": sorted({model.name for model in models.values()})})
 
     async def _overview(self, *_: Any) -> Response:
         """Answer what the web page draws its table from; ours alone, no protocol's."""
@@ -170,12 +199,20 @@ class GatewayRoutes(HttpApp):
 
 def _only_ready(body: bytes) -> bool:
     """Return the repository index's only argument, `ready`; an empty body means all models."""
+    asked = _json_object(body)
+    if not isinstance(asked.get("ready", False), bool):
+        raise InvalidInput("ready: expected true or false in a JSON object")
+    return bool(asked.get("ready", False))
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in `body`, an empty one for an empty body; raise `InvalidInput`."""
     if not body.strip():
-        return False
+        return {}
     try:
         asked = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"the body is not JSON: {error}") from None
-    if not isinstance(asked, dict) or not isinstance(asked.get("ready", False), bool):
-        raise InvalidInput("ready: expected true or false in a JSON object")
-    return bool(asked.get("ready", False))
+    if not isinstance(asked, dict):
+        raise InvalidInput("expected a JSON object")
+    return asked

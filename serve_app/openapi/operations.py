@@ -10,6 +10,7 @@ from serve_app.protocols.open_inference import description as open_inference
 from serve_app.protocols.tf_serving import description as tf_serving
 
 SERVER_ERRORS = (405, 408, 500, 503)
+_CONTROL_ERRORS = (400, 404, 405, 408, 409, 413, 500, 503)
 
 _OF_SERVER = (
     Operation("get", "/v2", "server", "serverMetadata", "Name, version and protocol extensions of the server",
@@ -19,6 +20,7 @@ _OF_SERVER = (
     Operation("get", "/v2/health/ready", "server", "serverReady", "Whether every model answers; 503 while one does not",
               as_json("Health"), (405, 408, 500), further=((503, {"application/json": {"schema": {"anyOf": [
                   ref("Health"), ref("Error")]}}, **as_text("text/plain")}),)),
+    Operation("get", "/v2/models", "server", "models", "The models' names", as_json("ModelNames"), SERVER_ERRORS),
     Operation("get", "/v2/models/stats", "server", "allStatistics", "Statistics of every model that is ready",
               as_json("Statistics"), SERVER_ERRORS),
     Operation("get", "/overview", "server", "overview", "What the web page draws its table from",
@@ -27,9 +29,11 @@ _OF_SERVER = (
               as_json("RepositoryIndex"), (400, 405, 408, 413, 500, 503), body=as_json("RepositoryIndexRequest"),
               body_needed=False),
     Operation("post", "/v2/repository/models/{name}/load", "repository", "loadModel",
-              "Refused: models are declared in the serve config", {}, (400, 405, 408, 500, 503), ("name",)),
+              "Load a model of the folder, or what has changed of it; refused unless model_control is explicit", {},
+              _CONTROL_ERRORS, ("name",), body=as_json("ModelControlRequest"), body_needed=False),
     Operation("post", "/v2/repository/models/{name}/unload", "repository", "unloadModel",
-              "Refused: models are declared in the serve config", {}, (400, 405, 408, 500, 503), ("name",)),
+              "Take a model away after its last request; refused unless model_control is explicit", {},
+              _CONTROL_ERRORS, ("name",), body=as_json("ModelControlRequest"), body_needed=False),
 )  # fmt: skip
 
 _FILES = ("text/html", "text/css", "text/javascript", "image/svg+xml")

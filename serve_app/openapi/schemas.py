@@ -13,6 +13,17 @@ _OF_SERVER: dict[str, Json] = {
     "Error": {**record(error=TEXT), "additionalProperties": False},
     "ServerMetadata": record(name=TEXT, version=TEXT, extensions=array(TEXT)),
     "Health": record(live=FLAG, ready=FLAG),
+    "ModelNames": record(models=array(TEXT)),
+    "ModelControlRequest": {
+        "type": "object",
+        "properties": {
+            "parameters": {
+                "type": "object",
+                "properties": {"config": TEXT, "unload_dependents": FLAG},
+                "additionalProperties": False,
+            }
+        },
+    },
     "RepositoryIndexRequest": {"type": "object", "properties": {"ready": FLAG}},
     "RepositoryIndex": array(record(name=TEXT, version=TEXT, state={"type": "string", "enum": STATES}, reason=TEXT)),
     "Overview": record(

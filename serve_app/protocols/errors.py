@@ -36,13 +36,3 @@ class Unauthorized(SoloError):
     def __init__(self, text: str, is_wrong: bool = False) -> None:
         super().__init__(text)
         self.is_wrong = is_wrong
-
-
-class ModelsAreDeclared(SoloError):
-    """Somebody asked to load or unload a model over HTTP."""
-
-    def __init__(self, name: str, verb: str) -> None:
-        super().__init__(
-            f"cannot {verb} model '{name}': models are declared in the serve config; "
-            "change it there and apply it with `serve deploy`"
-        )

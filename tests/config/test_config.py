@@ -11,7 +11,8 @@ import yaml
 
 from deployments.errors import ConfigError
 from serve_app.config import serve_yaml
-from serve_app.config.args import GatewayArgs, ModelArgs
+from serve_app.config.args import ModelArgs
+from serve_app.config.gateway_args import GatewayArgs
 from tests.support.processes import GATEWAY, ROOT, model_application
 
 DIGITS = str(ROOT / "models" / "digits.keras")

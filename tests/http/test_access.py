@@ -15,7 +15,8 @@ from tritonclient.utils import InferenceServerException
 
 from deployments.errors import ConfigError
 from serve_app.config import tokens as tokens_config
-from serve_app.config.args import GatewayArgs, ModelArgs
+from serve_app.config.args import ModelArgs
+from serve_app.config.gateway_args import GatewayArgs
 from serve_app.config.tokens import Tokens, TokenSource
 from serve_app.http.forwarding import Forwarder
 from serve_app.http.gateway_routes import GatewayRoutes

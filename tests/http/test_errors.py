@@ -7,9 +7,10 @@ import json
 import pytest
 
 from deployments import errors as domain
+from deployments.errors import ModelsAreDeclared
 from serve_app.http import errors
 from serve_app.protocols.codec import JSON
-from serve_app.protocols.errors import BodyTooLarge, ModelsAreDeclared
+from serve_app.protocols.errors import BodyTooLarge
 
 
 def test_every_request_error_has_a_status() -> None:

@@ -19,10 +19,10 @@ import tritonclient.http.aio as triton_aio
 import uvicorn
 from tritonclient.utils import InferenceServerException
 
+from deployments.errors import ModelsAreDeclared
 from serve_app.http import asgi
 from serve_app.http.asgi import Receive, Scope, Send
 from serve_app.http.errors import error_response
-from serve_app.protocols.errors import ModelsAreDeclared
 from tests.support.routes_harness import (
     BFLOAT16,
     WEIGHTS,

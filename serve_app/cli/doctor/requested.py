@@ -60,7 +60,7 @@ def _demands(config: ServeConfig, machine: Machine) -> list[placement.Demand]:
 
 def _shortages(config: ServeConfig, machine: Machine, *, grown: bool = False) -> list[placement.Shortage]:
     wanted = _demands(config, machine)
-    cpus = placement.local_cpus(len(config.models), psutil.cpu_count() or 1)
+    cpus = placement.local_cpus(config.pairs, psutil.cpu_count() or 1)
     memory = psutil.virtual_memory().available
     node = {"CPU": cpus, "GPU": len(machine.gpus), "memory": memory, **_types(machine)}
     return placement.shortages(placement.at_most(wanted) if grown else wanted, [node])

@@ -1,4 +1,4 @@
-"""The command `solo serve`: a config, or models, which it makes a config of."""
+"""The command `solo serve`: a config, or models or a folder of them, which it makes a config of."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ CONFIG_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 Targets = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[CONFIG | MODEL…]",
-        help="A serve config (YAML), or models: a .keras or .h5 file, a SavedModel folder, module:function, a URI; "
-        "name=source names one. Default: serve_config.yaml.",
+        metavar="[CONFIG | MODEL… | FOLDER]",
+        help="A serve config (YAML); or models: a .keras or .h5 file, a SavedModel folder, module:function, a URI; "
+        "name=source names one; or a folder of models. Default: serve_config.yaml.",
     ),
 ]
 Set = Annotated[
@@ -26,6 +26,7 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Any other key of the models' args, e.g. labels=labels.txt."),
 ]
 FOR_MODELS = "Models given here"
+OF_FOLDERS = "A folder of models"
 
 
 def serve(
@@ -46,6 +47,20 @@ def serve(
         int | None, typer.Option(min=1, help="Largest batch.", rich_help_panel=FOR_MODELS)
     ] = None,
     settings: Set = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Follow the folder: short for --model-control poll.", rich_help_panel=OF_FOLDERS),
+    ] = False,
+    model_control: Annotated[
+        str | None, typer.Option(help="none, poll or explicit: load and unload by clients.", rich_help_panel=OF_FOLDERS)
+    ] = None,
+    poll: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="How often to look at it.", rich_help_panel=OF_FOLDERS)
+    ] = None,
+    admin_token_env: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Variable with the token that may load.", rich_help_panel=OF_FOLDERS),
+    ] = None,
     write: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the serve config and end.", rich_help_panel=FOR_MODELS),
@@ -68,7 +83,8 @@ def serve(
         deployment["ray_actor_options"] = {"num_gpus": num_gpus}
     try:
         told = {key: value for key, value in args.items() if value is not None} | _settings(settings)
-        make = _maker(targets or [], told, deployment)
+        gateway = _gateway(watch, model_control, poll, admin_token_env)
+        make = _maker(targets or [], told, deployment, gateway)
         if write is not None:
             _write(make, Options(host, port, address, dashboard, grpc_port), write)
         else:
@@ -84,14 +100,25 @@ def _settings(texts: Sequence[str] | None) -> dict[str, Any]:
     return dict(key_value("--set", text) for text in texts or [])
 
 
-def _maker(words: Sequence[str], args: dict[str, Any], deployment: dict[str, Any]) -> Callable[[], Any]:
+def _gateway(watch: bool, control: str | None, poll_s: float | None, token_env: str | None) -> dict[str, Any]:
+    """Return the gateway's args that say how a folder is followed."""
+    if watch and control not in (None, "poll"):
+        raise ConfigError(f"--watch is --model-control poll; expected no --model-control {control} beside it")
+    said = {"model_control": "poll" if watch else control, "model_poll_s": poll_s, "admin_token_env": token_env}
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def _maker(
+    words: Sequence[str], args: dict[str, Any], deployment: dict[str, Any], gateway: dict[str, Any]
+) -> Callable[[], Any]:
     """Return what makes the config of the command's words, to be called once Ray's environment is set."""
+    from serve_app.cli.serve import folders
     from serve_app.cli.serve.say import say
     from serve_app.config import composing, serve_yaml
 
     if not words or is_config(words):
         path = Path(words[0] if words else DEFAULT_CONFIG)
-        if args or deployment:
+        if args or deployment or gateway:
             raise ConfigError(f"{path}: --device, --set and the like are for models; a config says them itself")
         if not words:
             if not path.is_file():
@@ -99,6 +126,10 @@ def _maker(words: Sequence[str], args: dict[str, Any], deployment: dict[str, Any
             say(f"serving the config {path}")
         return lambda: serve_yaml.read(path)
     common = composing.Common(args, deployment)
+    if folders.is_folder(words):
+        return lambda: folders.config_of(words[0], common, gateway, say)
+    if gateway:
+        raise ConfigError(f"--watch, --model-control and the like are for a folder of models, got {words[0]}")
     return lambda: serve_yaml.check(composing.from_sources(words, common))
 
 

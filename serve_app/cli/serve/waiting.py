@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from serve_app.cli.progress import Show
 from serve_app.cli.serve.say import say
 from serve_app.cli.serve.unplaced import Unplaced
 from serve_app.cluster import progress
+from serve_app.cluster.reports import reason_in
 from serve_app.cluster.resources import demands_of, free
 from serve_app.config.serve_yaml import ServeConfig
 
@@ -57,12 +57,5 @@ def wait_until_answering(config: ServeConfig, http: Mapping[str, Any], stop: thr
             raise LoadError(f"{waiting[0]} does not answer, although its replica runs; see `solo doctor`")
 
 
-_RAISED = re.compile(r"(?:[\w.]+Error|[\w.]*(?:Exit|Exception)): ", re.DOTALL)
-
-
 def _reason(app: Any) -> str:
-    """Return the last exception's text out of Serve's report, which carries whole stack traces."""
-    texts = [app.message, *(deployment.message for deployment in app.deployments.values())]
-    text = max((text or "" for text in texts), key=len)
-    found = list(_RAISED.finditer(text))
-    return text[found[-1].end() :].strip() if found else text.strip()
+    return reason_in([app.message, *(deployment.message for deployment in app.deployments.values())])
