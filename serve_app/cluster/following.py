@@ -117,7 +117,7 @@ class Follower:
             self._refuse_busy(name)
             found = self._read(name, args)
             if name in found.problems:
-                raise LoadError(f"model '{name}' cannot be loaded: {found.problems[name]}")
+                raise LoadError(without_folders(f"model '{name}' cannot be loaded: {found.problems[name]}"))
             if name not in found.applications:
                 raise UnknownModel(f"Request for unknown model: '{name}' is not in the repository")
             self._failures.pop(name, None)
@@ -162,9 +162,9 @@ class Follower:
             del self._failures[name]
         for name, reason in problems.items():
             known = self._failures.get(name)
-            if self._seen.get(name) == marks[name] and (known is None or known.reason != reason):
+            if self._seen.get(name) == marks[name] and (known is None or known.reason != without_folders(reason)):
                 event("model_refused", f"'{name}' in the repository cannot be served: {reason}", model=name)
-                self._failures[name] = Failure("", reason, marks[name])
+                self._failures[name] = Failure("", without_folders(reason), marks[name])
 
     def _begin(self, wanted: Mapping[str, Sequence[App]], gone: Sequence[str], marks: Mapping[str, str]) -> None:
         if not wanted and not gone:

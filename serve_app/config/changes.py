@@ -28,7 +28,11 @@ def _differences(old: App, new: App) -> list[str]:
     ]
     was, is_now = old.get("args") or {}, new.get("args") or {}
     for key in dict.fromkeys([*was, *is_now]):
-        if was.get(key) != is_now.get(key):
+        if was.get(key) == is_now.get(key):
+            continue
+        if key == "source_revision":
+            keys.append("its files")
+        else:
             keys.append(f"{key} {_short(was.get(key))} -> {_short(is_now.get(key))}")
     return keys
 

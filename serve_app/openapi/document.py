@@ -22,6 +22,7 @@ _ERRORS: dict[int, tuple[str, str]] = {
     404: ("NotFound", "unknown model, version or path"),
     405: ("MethodNotAllowed", "the path has another method"),
     408: ("TimedOut", "the time limit passed, or could not be met"),
+    409: ("Busy", "the model is on its way to another state already"),
     413: ("TooLarge", "the body, or what it inflates to, is over the limit"),
     415: ("UnsupportedEncoding", "another Content-Encoding than gzip and deflate"),
     500: ("Failed", "the model failed, or the server did; its log has it"),

@@ -33,8 +33,8 @@ def put(folder: Path, *names: str, **settings: Any) -> None:
         (folder / name).with_suffix(".yaml").write_text(yaml.safe_dump(said))
 
 
-def read(folder: Path, common: Common = Common()) -> Repository:
-    return repository.read(repository.folder(str(folder)), common)
+def read(folder: Path, common: Common | None = None) -> Repository:
+    return repository.read(repository.folder(str(folder)), common or Common())
 
 
 def served(found: Repository) -> dict[str, list[tuple[str, str]]]:

@@ -73,7 +73,9 @@ def test_every_path_is_answered_and_has_no_other_method(path: str) -> None:
 
 
 def test_every_error_of_the_table_is_described() -> None:
-    assert {str(status) for status in STATUS.values()} <= set(PATHS["/v2/models/{name}/infer"]["post"]["responses"])
+    paths = ("/v2/models/{name}/infer", "/v2/repository/models/{name}/load")
+    described = {status for path in paths for status in PATHS[path]["post"]["responses"]}
+    assert {str(status) for status in STATUS.values()} <= described
 
 
 def test_it_is_answered_with_the_deployed_models_as_examples() -> None:

@@ -101,6 +101,14 @@ def serve_run(config: Path, log: Path, **environ: str) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
+def running(command: list[str], log: Path, ports: tuple[int, int], environ: Mapping[str, str]) -> Iterator[Server]:
+    """Run any `solo serve` command until it says that it is ready; `ports` are those that it names."""
+    with _running(command, log, ports, environ) as server:
+        _wait(server, lambda: "ready on" in log.read_text())
+        yield server
+
+
+@contextlib.contextmanager
 def _running(command: list[str], log: Path, ports: tuple[int, int], environ: Mapping[str, str]) -> Iterator[Server]:
     with log.open("wb") as output:
         process = subprocess.Popen(
