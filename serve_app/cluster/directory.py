@@ -55,6 +55,10 @@ class Directory:
         self._read_at_s = float("-inf")
         self._lock = asyncio.Lock()
 
+    def expire(self) -> None:
+        """Have the next look ask the controller, whatever the view's age: something has just changed."""
+        self._read_at_s = float("-inf")
+
     async def models(self) -> Mapping[str, DeployedModel]:
         """Return the models by `DeployedModel.key`; keeps the last view while the controller is away."""
         if time.monotonic() - self._read_at_s > REFRESH_S:

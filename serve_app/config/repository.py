@@ -19,9 +19,10 @@ import yaml
 
 from deployments.errors import ConfigError, SoloError
 from deployments.fetching import Folder
+from deployments.source import MODEL_SUFFIXES, SAVED_MODEL_FILES
 from serve_app.config.args import ModelArgs
 from serve_app.config.composing import Common, model_application
-from serve_app.config.sources import SAVED_MODEL, SUFFIXES, check_source
+from serve_app.config.sources import check_source
 from serve_app.config.version_policy import VersionPolicy
 
 MODEL_YAML = "model.yaml"
@@ -106,7 +107,7 @@ def entries_of(files: Files) -> tuple[list[Entry], dict[str, str]]:
 
 def _entry(top: str, paths: list[str], files: Files) -> Entry | None:
     if paths == [top]:
-        if not top.endswith(SUFFIXES):
+        if not top.endswith(MODEL_SUFFIXES):
             return None
         name = top.rpartition(".")[0]
         beside = f"{name}.yaml" if f"{name}.yaml" in files else None
@@ -123,9 +124,9 @@ def _entry(top: str, paths: list[str], files: Files) -> Entry | None:
 def _model_in(folder: str, paths: Iterable[str]) -> str | None:
     """Return the model that lies in `folder` itself: the folder, where it is a SavedModel, or its only file."""
     own = [path for path in paths if path.rpartition("/")[0] == folder]
-    if any(path.endswith(SAVED_MODEL) for path in own):
+    if any(path.endswith(SAVED_MODEL_FILES) for path in own):
         return folder
-    models = [path for path in own if path.endswith(SUFFIXES)]
+    models = [path for path in own if path.endswith(MODEL_SUFFIXES)]
     if len(models) > 1:
         raise ConfigError(f"{folder}: expected one model, got {', '.join(path.rpartition('/')[2] for path in models)}")
     return models[0] if models else None

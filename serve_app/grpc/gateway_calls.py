@@ -75,6 +75,7 @@ class GatewayCalls:
         act = self.control.load if method == "RepositoryModelLoad" else self.control.unload
         parameters = {key: _value(parameter) for key, parameter in request.parameters.items()}
         await act(request.model_name, parameters, metadata_authorization(metadata))
+        self.directory.expire()
         return message(f"{method}Response")()
 
     async def infer(self, body: bytes, metadata: Metadata = ()) -> Any:

@@ -107,6 +107,7 @@ class GatewayRoutes(HttpApp):
             raise InvalidInput("parameters: expected a JSON object")
         act = self.control.load if verb == "load" else self.control.unload
         await act(name, parameters, offered)
+        self.directory.expire()
         return Response(b"")
 
     async def _target(self, path: str) -> str | None:

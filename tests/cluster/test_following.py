@@ -63,7 +63,7 @@ class Shelf:
             raise LoadError("'/models' is no folder")
         found = Repository(problems=dict(self.problems))
         found.marks = {name: str(versions) for name, versions in self.models.items()}
-        found.marks |= {name: reason for name, reason in self.problems.items()}
+        found.marks |= self.problems
         for name, versions in self.models.items():
             if only in (None, name):
                 found.applications[name] = [

@@ -8,11 +8,11 @@ from typing import Any
 
 from deployments.errors import ConfigError, LoadError
 from deployments.fetching import Folder, is_remote, shown
+from deployments.source import is_saved_model
 from serve_app.config import composing, repository, serve_yaml
 from serve_app.config.composing import Common
 from serve_app.config.gateway_args import GatewayArgs
 from serve_app.config.serve_yaml import ServeConfig
-from serve_app.config.sources import SAVED_MODEL
 
 SMALL_CPUS = 0.01
 """What a replica of a folder reserves unless its YAML says otherwise: many small models share a few cores, and a new
@@ -26,7 +26,7 @@ def is_folder(words: Sequence[str]) -> bool:
     if is_remote(words[0]):
         return words[0].endswith("/")
     path = Path(words[0]).expanduser()
-    return path.is_dir() and not any((path / name).is_file() for name in SAVED_MODEL)
+    return path.is_dir() and not is_saved_model(path)
 
 
 def config_of(root: str, common: Common, gateway: Mapping[str, Any], say: Callable[[str], None]) -> ServeConfig:
