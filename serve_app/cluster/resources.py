@@ -43,6 +43,15 @@ def cluster_address() -> str:
     return address
 
 
+def exporters() -> list[str]:
+    """Return where each node's agent exports metrics for Prometheus; Ray chose the ports. None outside a cluster."""
+    import ray
+
+    if not ray.is_initialized():
+        return []
+    return [f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics" for node in nodes()]
+
+
 def free() -> list[Mapping[str, float]]:
     """Return what each node has left, by resource; where Ray does not tell by node, all of it as one node's."""
     import ray

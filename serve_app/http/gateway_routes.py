@@ -7,6 +7,7 @@ the name after a colon), so it is passed on to the model's own front door.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -16,8 +17,10 @@ import orjson
 from deployments.errors import InvalidInput, NotReady
 from serve_app.cluster.directory import Directory, pick, unknown
 from serve_app.cluster.model_control import ModelControl
+from serve_app.cluster.resources import exporters
 from serve_app.config.gateway_args import GatewayArgs
 from serve_app.config.tokens import Tokens
+from serve_app.http import metrics_scrape
 from serve_app.http.app import HttpApp, require_method
 from serve_app.http.asgi import Receive, Scope
 from serve_app.http.bodies import read_body
@@ -27,6 +30,7 @@ from serve_app.openapi import document
 from serve_app.page.files import page_files
 from serve_app.protocols.codec import Response, json_response
 from serve_app.protocols.errors import UnknownPath
+from serve_app.protocols.json_tensors import BYTE_ORDER_MARK
 from serve_app.protocols.server import server_metadata
 
 _REPOSITORY = re.compile(r"^/v2/repository/models/([^/]+)/(load|unload)$")
@@ -64,6 +68,7 @@ class GatewayRoutes(HttpApp):
             "/v2/models": ("GET", self._names),
             "/v2/models/stats": ("GET", self._stats),
             "/v2/repository/index": ("POST", self._index),
+            "/metrics": ("GET", self._metrics),
             "/overview": ("GET", self._overview),
             "/openapi.json": ("GET", self._openapi),
         }
@@ -167,6 +172,11 @@ class GatewayRoutes(HttpApp):
         models = await self.directory.models()
         return json_response({"models": sorted({model.name for model in models.values()})})
 
+    async def _metrics(self, *_: Any) -> Response:
+        """Answer the models' metrics of every node."""
+        urls = await asyncio.to_thread(exporters)
+        return await metrics_scrape.scrape(self.forwarder.session, urls)
+
     async def _overview(self, *_: Any) -> Response:
         """Answer what the web page draws its table from; ours alone, no protocol's."""
         about, models = server_metadata(), await self.directory.models()
@@ -211,7 +221,7 @@ def _json_object(body: bytes) -> dict[str, Any]:
     if not body.strip():
         return {}
     try:
-        asked = orjson.loads(body)
+        asked = orjson.loads(body.removeprefix(BYTE_ORDER_MARK))
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"the body is not JSON: {error}") from None
     if not isinstance(asked, dict):

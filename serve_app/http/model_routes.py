@@ -7,6 +7,7 @@ Starlette 1.10 answers the bare prefix with a redirect or a 404 then.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,12 +17,17 @@ from serve_app.config.surface import Limits
 from serve_app.http.app import HttpApp, require_method
 from serve_app.http.asgi import Receive, Scope
 from serve_app.http.inference import Inference
+from serve_app.protocols import multipart
 from serve_app.protocols.codec import Codec, Headers, Response, Route
 from serve_app.protocols.errors import UnknownPath
 from serve_app.protocols.image import codec as image
 from serve_app.protocols.image.preprocess import Preprocess
+from serve_app.protocols.multipart import Uploads
 from serve_app.protocols.open_inference import codec as open_inference
 from serve_app.protocols.tf_serving import codec as tf_serving
+
+_REWRITTEN = re.compile(r"/v2/models/[^/]+(?:/versions/[^/]+)?(/v1/models/.*)", re.DOTALL)
+"""What the front door and the gateway make of TensorFlow Serving's paths."""
 
 Endpoint = Callable[[Headers, Receive], Awaitable[Response]]
 
@@ -65,9 +71,13 @@ class ModelRoutes(HttpApp):
 
     def _predicting(self, codec: Codec[Any]) -> Endpoint:
         inference, images = self.inference, self._images
+        uploads = Uploads(codec, images if codec.takes_images else None)
 
         async def predict(headers: Headers, receive: Receive) -> Response:
-            is_image = headers.get(b"content-type", b"").startswith(image.ANY)
+            content_type = headers.get(b"content-type", b"")
+            if content_type.startswith(multipart.CONTENT_TYPE):
+                return await inference.answer(headers, receive, uploads)
+            is_image = content_type.startswith(image.ANY)
             return await inference.answer(headers, receive, images if is_image and codec.takes_images else codec)
 
         return predict
@@ -82,10 +92,10 @@ class ModelRoutes(HttpApp):
         path: str = scope["path"]
         route = self.routes.get(path) or self.routes.get(path.rstrip("/"))
         if route is None:
-            raise self._not_found(path)
+            raise self._not_found(asked_path(path))
         method, endpoint = route
         if scope["method"] != method:
-            require_method(scope, method)
+            require_method({**scope, "path": asked_path(path)}, method)
         return await endpoint(dict(scope["headers"]), receive)
 
     def _not_found(self, path: str) -> Exception:
@@ -104,3 +114,9 @@ class ModelRoutes(HttpApp):
                     f"Request for unknown model: '{name}' version '{other}' is not found; deployed: '{version}'"
                 )
         return UnknownPath(f"no endpoint has the path {path}")
+
+
+def asked_path(path: str) -> str:
+    """Return the path that the client asked for, where it was rewritten on its way here."""
+    found = _REWRITTEN.fullmatch(path)
+    return path if found is None else found[1]

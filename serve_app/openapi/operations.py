@@ -23,6 +23,8 @@ _OF_SERVER = (
     Operation("get", "/v2/models", "server", "models", "The models' names", as_json("ModelNames"), SERVER_ERRORS),
     Operation("get", "/v2/models/stats", "server", "allStatistics", "Statistics of every model that is ready",
               as_json("Statistics"), SERVER_ERRORS),
+    Operation("get", "/metrics", "server", "metrics", "The models' metrics of every node, for Prometheus",
+              as_text("text/plain"), SERVER_ERRORS),
     Operation("get", "/overview", "server", "overview", "What the web page draws its table from",
               as_json("Overview"), SERVER_ERRORS),
     Operation("post", "/v2/repository/index", "repository", "repositoryIndex", "The models and their states",

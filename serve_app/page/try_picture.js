@@ -7,7 +7,7 @@ import { receipt } from "./receipt.js";
 import { scoreBars } from "./scores.js";
 import { classCount } from "./signature.js";
 
-const TYPES = ["image/png", "image/jpeg"];
+const TYPES = ["image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif", "image/tiff"];
 
 /** Returns the drop zone of a model that takes one picture. */
 export function tryPicture(model) {
@@ -20,7 +20,7 @@ export function tryPicture(model) {
     if (!file) return;
     setText(name, file.name);
     if (!TYPES.includes(file.type)) {
-      setText(trouble, `${file.name} is no PNG or JPEG; the server reads only these.`);
+      setText(trouble, `${file.name} is no PNG, JPEG, WebP, BMP, GIF or TIFF; the server reads only these.`);
       return;
     }
     URL.revokeObjectURL(preview.src);
@@ -47,7 +47,7 @@ function dropZone(predict, preview, name) {
     onchange: () => predict(input.files[0]).finally(() => { input.value = ""; }),
   });
   const zone = el("label", { class: "drop" },
-    preview, el("strong", { text: "Drop a PNG or JPEG here" }), el("span", { text: "or choose a file" }), name, input);
+    preview, el("strong", { text: "Drop a picture here" }), el("span", { text: "or choose a file" }), name, input);
   const over = (isOver) => (event) => {
     event.preventDefault();
     zone.classList.toggle("over", isOver);

@@ -23,6 +23,8 @@ from serve_app.protocols.datatypes import BY_DTYPE
 _MAX_AXES = 64
 """As many as numpy's arrays can have."""
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""Which Windows puts before UTF-8; RFC 8259, section 8.1: a parser may ignore it."""
 _NONFINITE_TOKENS = (b"NaN", b"Infinity")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -30,11 +32,13 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 def parse(body: bytes) -> Any:
     """Return the JSON document `body`, the tokens NaN, Infinity and -Infinity allowed as TF Serving allows them.
 
-    Raises `InvalidInput` for anything that is not JSON.
+    So is a byte-order mark before it. Raises `InvalidInput` for anything that is not JSON.
     """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        if body.startswith(BYTE_ORDER_MARK):
+            return parse(body[len(BYTE_ORDER_MARK) :])
         if not any(token in body for token in _NONFINITE_TOKENS):
             raise InvalidInput(f"JSON Parse error: {error}") from None
     try:

@@ -172,12 +172,12 @@ VALID = {
     "application/json": ("simple", SIMPLE, {}),
     "application/octet-stream": ("halves", HALF_BODY, HALF_HEADERS),
     "image/png": ("pixels", picture("PNG"), {}),
-    "image/jpeg": ("pixels", picture("JPEG"), {}),
+    **{f"image/{kind.lower()}": ("pixels", picture(kind), {}) for kind in ("JPEG", "WEBP", "BMP", "GIF", "TIFF")},
     ":predict": ("pixels", {"instances": np.zeros((2, 4, 4, 1)).tolist()}, {}),
 }
 
-for media_type, kind in (("image/png", "PNG"), ("image/jpeg", "JPEG")):
-    schemathesis.openapi.media_type(media_type, st.just(picture(kind)) | st.binary(max_size=64))
+for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"):
+    schemathesis.openapi.media_type(f"image/{kind.lower()}", st.just(picture(kind)) | st.binary(max_size=64))
 
 schema = schemathesis.openapi.from_dict(DOCUMENT)
 schema.app = FRONT

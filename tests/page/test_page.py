@@ -156,7 +156,7 @@ def test_a_file_that_is_no_picture_is_refused(tab: Tab, tmp_path: Path) -> None:
     choose_tab(tab, "Picture")
     (tmp_path / "note.txt").write_text("hello")
     tab.choose_file(".drop input", tmp_path / "note.txt")
-    tab.wait("document.querySelector('.try-picture .trouble').textContent.includes('no PNG or JPEG')")
+    tab.wait("document.querySelector('.try-picture .trouble').textContent.includes('no PNG, JPEG')")
     (tmp_path / "broken.png").write_bytes((ROOT / "examples" / "digits" / "two.png").read_bytes()[:90])
     tab.choose_file(".drop input", tmp_path / "broken.png")
     tab.wait("document.querySelector('.try-picture .trouble').textContent.includes('400')")

@@ -169,17 +169,17 @@ def test_bombs_are_refused_by_their_header(size):
         b"",
         b"hello",
         b"<svg/>",
-        encode(RGB, kind="GIF"),
-        encode(RGB, kind="BMP"),
-        encode(RGB, kind="TIFF"),
+        encode(RGB, kind="PPM"),
+        encode(RGB, kind="TIFF")[:60],
+        encode(RGB, kind="WEBP")[:30],
         png_of_size(28, 28),
         png_of_size(0, 28),
         encode(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))[:3000],
         encode(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8), kind="JPEG")[:1500],
     ],
 )
-def test_anything_but_a_whole_png_or_jpeg_is_refused(body):
-    with pytest.raises(InvalidInput, match="PNG or JPEG"):
+def test_anything_but_a_whole_picture_is_refused(body):
+    with pytest.raises(InvalidInput, match="PNG, JPEG, WebP, BMP, GIF or TIFF"):
         decode(body, signature(28, 28, 1))
 
 
@@ -187,7 +187,7 @@ def test_anything_but_a_whole_png_or_jpeg_is_refused(body):
 @given(st.data())
 def test_damaged_files_never_raise_anything_else(data):
     pixels = np.random.default_rng(1).integers(0, 255, (8, 8, 3), np.uint8)
-    body = bytearray(encode(pixels, kind=data.draw(st.sampled_from(["PNG", "JPEG"]))))
+    body = bytearray(encode(pixels, kind=data.draw(st.sampled_from(["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"]))))
     for _ in range(data.draw(st.integers(1, 8))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     try:
@@ -283,3 +283,33 @@ def test_other_outputs_are_plain():
         {"name": "mask", "datatype": "INT32", "shape": [1, 2, 2], "data": [[[1, 2], [3, 4]]]},
         {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["a"]},
     ]
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "TIFF", "WEBP"])
+def test_other_formats_are_the_same_picture(kind):
+    pixels = np.zeros((28, 28), np.uint8)
+    pixels[8:20, 8:20] = 255
+    options = {"lossless": True} if kind == "WEBP" else {}
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert("RGB").save(file, kind, **options)
+    wanted = decode(encode(pixels), signature(28, 28, 1))
+    np.testing.assert_allclose(decode(file.getvalue(), signature(28, 28, 1)), wanted, atol=0.01)
+
+
+def test_an_animation_is_its_first_frame():
+    frames = [Image.fromarray(np.full((28, 28), shade, np.uint8)) for shade in (255, 0)]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    assert decode(file.getvalue(), signature(28, 28, 1)).min() > 0.99
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "TIFF"])
+def test_exif_orientation_is_applied_to_every_format_that_has_it(kind):
+    pixels = np.zeros((28, 28), np.uint8)
+    pixels[:14] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert("RGB").save(file, kind, exif=exif)
+    array = decode(file.getvalue(), signature(28, 28, 1))
+    assert array[0, :12].max() < 0.1 < 0.9 < array[0, 16:].min()

@@ -16,7 +16,7 @@ from serve_app.cli.serve.watching import Watch
 from serve_app.cluster import controller, running
 from serve_app.cluster.deploying import cluster, end
 from serve_app.cluster.options import Options
-from serve_app.cluster.resources import cluster_address, nodes
+from serve_app.cluster.resources import cluster_address
 from serve_app.config.grpc_options import with_grpc
 from serve_app.config.serve_yaml import ServeConfig
 from serve_app.front import environment, ports, soft_stop
@@ -100,10 +100,4 @@ def _announce(config: ServeConfig, http: Mapping[str, Any]) -> None:
     for path, model in zip(config.paths, config.models, strict=True):
         for line in announcement.model_lines(f"{base}{path}", model.tokens):
             say(f"  {line}")
-    say(f"the page: {base}/   metrics for Prometheus: {_metrics_url()}")
-
-
-def _metrics_url() -> str:
-    """Return where this node's exporter answers; Ray chose its port."""
-    node = nodes()[0]
-    return f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    say(f"the page: {base}/   metrics for Prometheus: {base}/metrics")

@@ -8,14 +8,20 @@ from deployments.tensors import Arrays
 from serve_app.protocols.codec import Headers, Response, Untimed
 from serve_app.protocols.image.preprocess import Preprocess
 
-CONTENT_TYPES = ("image/png", "image/jpeg")
+CONTENT_TYPES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/gif", "image/tiff")
 """What a request's Content-Type may say; the bytes themselves decide."""
 ANY = b"image/"
 """How the Content-Type of every picture begins, of those that are refused too."""
+_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+
+
+def looks_like_picture(content: bytes) -> bool:
+    """Return whether bytes begin as those of a picture: clients may not know a file's type."""
+    return content.startswith(_STARTS) or (content[:4] == b"RIFF" and content[8:12] == b"WEBP")
 
 
 class Images:
-    """A PNG or JPEG in, the top labels out."""
+    """A picture in, the top labels out."""
 
     takes_images = False
 

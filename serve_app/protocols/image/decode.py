@@ -1,4 +1,4 @@
-"""Images, for people: a PNG or JPEG body to a model's input.
+"""Images, for people: a picture's bytes to a model's input.
 
 Foreign bytes meet Pillow here, so the format and the size are checked from the header before a pixel is decoded.
 """
@@ -14,14 +14,16 @@ from PIL import Image, ImageOps
 
 from deployments.errors import InvalidInput
 from deployments.tensors import Array, Signature, TensorSpec, shape_text
+from serve_app.protocols.image.codec import looks_like_picture
 from serve_app.protocols.image.pixels import Affine
 from serve_app.protocols.image.preprocess import CHANNELS, Color, Preprocess
 
 MAX_PIXELS = 1 << 25
 """Pixels of the largest image taken: 33 million, a 32-megapixel camera's. Its decoding takes 100 MB."""
 
-_FORMATS = ("PNG", "JPEG")
-_PNG_START, _JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = "PNG, JPEG, WebP, BMP, GIF or TIFF"
+_PNG_START = b"\x89PNG\r\n\x1a\n"
 _SIZE = struct.Struct(">II")
 """Width and height, where the format has them first: bytes 16 to 23 of every PNG."""
 _QUICK_SIDE = 128
@@ -76,9 +78,9 @@ def image_input(signature: Signature, preprocess: Preprocess | None = None) -> I
 
 
 def decode(body: bytes, target: ImageInput) -> Array:
-    """Return a PNG or JPEG as `[1, height, width, channels]` (or the input's layout), in the input's dtype.
+    """Return a picture as `[1, height, width, channels]` (or the input's layout), in the input's dtype.
 
-    EXIF orientation is applied, transparency laid over the background, 16-bit gray brought to 8 bits. Dynamic
+    Of an animation the first frame counts. EXIF orientation is applied, transparency laid over the background, 16-bit gray brought to 8 bits. Dynamic
     height and width keep the image's own. Raises `InvalidInput` for anything that is not a whole image of at most
     `MAX_PIXELS`.
     """
@@ -93,7 +95,7 @@ def decode(body: bytes, target: ImageInput) -> Array:
         raise
     except Exception as error:
         # Pillow's decoders raise half a dozen classes on damaged files; each of them means damaged bytes.
-        raise InvalidInput(f"expected a whole PNG or JPEG image, got a damaged one: {error}") from None
+        raise InvalidInput(f"expected a whole {FORMATS} image, got a damaged one: {error}") from None
     return _to_array(pixels, target)
 
 
@@ -102,9 +104,9 @@ def is_quick(body: bytes) -> bool:
 
     A digit takes 0.2 ms, a photograph 12 ms, a PNG at the limit a second and most of it without the interpreter.
     """
-    if not body.startswith(_PNG_START):
-        return not body.startswith(_JPEG_START)
-    return len(body) < 24 or max(_SIZE.unpack_from(body, 16)) <= _QUICK_SIDE
+    if not looks_like_picture(body):
+        return True
+    return body.startswith(_PNG_START) and (len(body) < 24 or max(_SIZE.unpack_from(body, 16)) <= _QUICK_SIDE)
 
 
 def _layout(spec: TensorSpec, preprocess: Preprocess) -> str:
@@ -134,7 +136,7 @@ def _open(body: bytes) -> Image.Image:
     except Image.DecompressionBombError:
         raise InvalidInput(f"the image is too large; expected at most {MAX_PIXELS} pixels") from None
     except Exception:
-        raise InvalidInput("expected a PNG or JPEG image; the body is neither") from None
+        raise InvalidInput(f"expected a {FORMATS} image; the body is none") from None
     if image.width * image.height > MAX_PIXELS:
         raise InvalidInput(
             f"the image is too large; expected at most {MAX_PIXELS} pixels, got {image.width} x {image.height}"

@@ -1,0 +1,54 @@
+"""`GET /metrics`: this server's models in Prometheus's text format, gathered from every node in one scrape.
+
+Each node's agent exports what its workers report (every ten seconds by default), Ray's own hundreds of series among
+it; what is kept here are the models'. A node that does not answer in time is left out, and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+import aiohttp
+
+from serve_app.protocols.codec import Response
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+PREFIX = "ray_keras_solo_"
+WAIT_S = 5.0
+_NODES = "keras_solo_scraped_nodes"
+
+
+async def scrape(session: aiohttp.ClientSession, urls: Sequence[str]) -> Response:
+    """Return the models' series of all nodes whose exporters are at `urls`."""
+    texts = await asyncio.gather(*(_text(session, url) for url in urls))
+    known = [text for text in texts if text is not None]
+    lines = [*families(known), f"# HELP {_NODES} Nodes whose metrics are in this answer.", f"# TYPE {_NODES} gauge"]
+    return Response("\n".join([*lines, f"{_NODES} {len(known)}", ""]).encode(), content_type=CONTENT_TYPE)
+
+
+def families(texts: Iterable[str]) -> list[str]:
+    """Return the models' lines out of several nodes' answers, each family's head once and its series together."""
+    heads: dict[str, list[str]] = {}
+    series: dict[str, list[str]] = {}
+    for text in texts:
+        named = ""
+        own: dict[str, list[str]] = {}
+        for line in text.splitlines():
+            if line.startswith("# "):
+                named = line.split(" ", 3)[2] if line.count(" ") > 2 else ""
+                if named.startswith(PREFIX):
+                    own.setdefault(named, []).append(line)
+            elif line.startswith(PREFIX):
+                series.setdefault(named, []).append(line)
+        for name, lines in own.items():
+            heads.setdefault(name, lines)
+    return [line for name, head in heads.items() if name in series for line in (*head, *series[name])]
+
+
+async def _text(session: aiohttp.ClientSession, url: str) -> str | None:
+    try:
+        async with session.get(url, timeout=aiohttp.ClientTimeout(total=WAIT_S)) as answer:
+            return await answer.text() if answer.status == 200 else None
+    except (aiohttp.ClientError, TimeoutError, asyncio.TimeoutError):
+        return None
