@@ -1,7 +1,7 @@
 """`GET /metrics`: this server's models in Prometheus's text format, gathered from every node in one scrape.
 
 Each node's agent exports what its workers report (every ten seconds by default), Ray's own hundreds of series among
-it; what is kept here are the models'. A node that does not answer in time is left out, and counted.
+it; what is kept here are the models' own and Serve's of them. A node that does not answer in time is left out, and counted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import aiohttp
 from serve_app.protocols.codec import Response
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-PREFIX = "ray_keras_solo_"
+PREFIXES = ("ray_keras_solo_", "ray_serve_")
 WAIT_S = 5.0
 _NODES = "keras_solo_scraped_nodes"
 
@@ -37,9 +37,9 @@ def families(texts: Iterable[str]) -> list[str]:
         for line in text.splitlines():
             if line.startswith("# "):
                 named = line.split(" ", 3)[2] if line.count(" ") > 2 else ""
-                if named.startswith(PREFIX):
+                if named.startswith(PREFIXES):
                     own.setdefault(named, []).append(line)
-            elif line.startswith(PREFIX):
+            elif line.startswith(PREFIXES):
                 series.setdefault(named, []).append(line)
         for name, lines in own.items():
             heads.setdefault(name, lines)

@@ -80,7 +80,8 @@ def image_input(signature: Signature, preprocess: Preprocess | None = None) -> I
 def decode(body: bytes, target: ImageInput) -> Array:
     """Return a picture as `[1, height, width, channels]` (or the input's layout), in the input's dtype.
 
-    Of an animation the first frame counts. EXIF orientation is applied, transparency laid over the background, 16-bit gray brought to 8 bits. Dynamic
+    Of an animation the first frame counts. EXIF orientation is applied, transparency laid over the background, 16-bit
+    gray brought to 8 bits. Dynamic
     height and width keep the image's own. Raises `InvalidInput` for anything that is not a whole image of at most
     `MAX_PIXELS`.
     """
