@@ -1,19 +1,17 @@
 """How many models load and plan at once on a node: with fifty on two cores each would take fifty times as long.
 
-A turn is a lock on one of a few files of this cluster's on this node; whoever holds it may die with it.
+A turn is a name in Linux's abstract socket namespace, of which there are as many as may load at once: a process that
+dies gives its own back, and no file is left behind. Elsewhere everything loads at once.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import tempfile
+import socket
+import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
-from filelock import FileLock, Timeout
+from collections.abc import Callable, Iterator, Sequence
 
 LOOK_S = 0.2
 LEAST = 2
@@ -33,27 +31,32 @@ def turn(cluster: str, limit_s: float, tell: Callable[[], None], places: int | N
     `cluster` names what shares the places. After `limit_s` the block goes on without one: those that hold them must
     be hanging, which is no reason for the rest to wait for ever.
     """
-    key = hashlib.sha256(cluster.encode()).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"keras-solo-turns-{os.getuid()}-{key}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    locks = [FileLock(folder / f"{place}.lock") for place in range(places or at_once())]
-    held = _free(locks)
+    if sys.platform != "linux":
+        yield
+        return
+    names = [f"\0keras-solo/{os.getuid()}/{cluster}/{place}" for place in range(places or at_once())]
+    held = _free(names)
     if held is None:
         tell()
         ends_s = time.monotonic() + limit_s
         while held is None and time.monotonic() < ends_s:
             time.sleep(LOOK_S)
-            held = _free(locks)
+            held = _free(names)
     try:
         yield
     finally:
         if held is not None:
-            held.release()
+            held.close()
 
 
-def _free(locks: list[FileLock]) -> FileLock | None:
-    for lock in locks:
-        with contextlib.suppress(Timeout):
-            lock.acquire(timeout=0)
-            return lock
+def _free(names: Sequence[str]) -> socket.socket | None:
+    """Return the first of the places that nobody holds, now held, or None."""
+    for name in names:
+        place = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            place.bind(name)
+        except OSError:
+            place.close()
+        else:
+            return place
     return None

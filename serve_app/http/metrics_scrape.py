@@ -1,7 +1,8 @@
 """`GET /metrics`: this server's models in Prometheus's text format, gathered from every node in one scrape.
 
 Each node's agent exports what its workers report (every ten seconds by default), Ray's own hundreds of series among
-it; what is kept here are the models' own and Serve's of them. A node that does not answer in time is left out, and counted.
+it; what is kept here are the models' own and Serve's of them. A node that does not answer in time is left out, and the
+others are counted.
 """
 
 from __future__ import annotations
