@@ -17,6 +17,8 @@ from serve_app.protocols.codec import Response
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 PREFIXES = ("ray_keras_solo_", "ray_serve_")
 WAIT_S = 5.0
+_PLAIN = {"Accept-Encoding": "identity"}
+"""The session leaves an answer as it comes."""
 _NODES = "keras_solo_scraped_nodes"
 
 
@@ -49,7 +51,7 @@ def families(texts: Iterable[str]) -> list[str]:
 
 async def _text(session: aiohttp.ClientSession, url: str) -> str | None:
     try:
-        async with session.get(url, timeout=aiohttp.ClientTimeout(total=WAIT_S)) as answer:
+        async with session.get(url, headers=_PLAIN, timeout=aiohttp.ClientTimeout(total=WAIT_S)) as answer:
             return await answer.text() if answer.status == 200 else None
     except (aiohttp.ClientError, TimeoutError, asyncio.TimeoutError):
         return None
