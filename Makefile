@@ -8,14 +8,19 @@ GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu)
 comma := ,
 PIP = .venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt
 
-.PHONY: serve test lint bench faults hostile scaling constraints clean
+.PHONY: serve test quick lint bench faults hostile scaling constraints clean
 .DEFAULT_GOAL := serve
 
 serve: .venv/.serve
 	@exec .venv/bin/solo serve $(CONFIG) $(if $(PORT),--port $(PORT)) $(if $(HOST),--host $(HOST))
 
+# Everything; files go to two workers. TESTS="…" takes pytest's arguments, e.g. TESTS="tests/http -n0".
 test: .venv/.dev
-	.venv/bin/python -m pytest $(TESTS)
+	.venv/bin/python -m pytest -n 2 --dist loadfile $(TESTS)
+
+# Everything that starts no Ray.
+quick: .venv/.dev
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not serve" $(TESTS)
 
 lint: .venv/.dev
 	.venv/bin/ruff check .

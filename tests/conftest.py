@@ -6,10 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.processes import Server, model_application, solo_serve, write_config
+from tests.support.processes import QUICK, Server, model_application, solo_serve, write_config
 
-QUICK = {"plan_budget_s": 2, "max_batch_size": 4}
-"""Planned in seconds: which way of executing wins is not what these tests are about."""
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the server as what starts Ray."""
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.serve)
 
 
 @pytest.fixture(scope="session")

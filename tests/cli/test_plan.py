@@ -146,13 +146,9 @@ def test_mistakes_are_one_line(arguments: list[str], expected: str) -> None:
 
 
 def test_arguments_reach_the_factory() -> None:
-    done = solo_plan("tests.cli.test_plan:failing_factory", "--arg", "width=[3, 4]", "--budget", "0")
+    done = solo_plan("tests.support.failing:failing_factory", "--arg", "width=[3, 4]", "--budget", "0")
     assert done.returncode == 1
     assert "width is [3, 4]" in done.stderr
-
-
-def failing_factory(width: object) -> None:
-    raise ValueError(f"width is {width}")
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,8 @@ from tests.hostile.cases import Tally
 from tests.hostile.kinds import KINDS, Kind
 from tests.hostile.numbers import check_numbers
 from tests.hostile.watch import Watched
-from tests.support.processes import Server, model_application, ports_of, solo_serve, write_config
+from tests.support.processes import QUICK, Server, model_application, ports_of, solo_serve, write_config
 
-QUICK = {"plan_budget_s": 2, "max_batch_size": 4}
 GROWTH_MB = 150.0
 """More resident memory than this, all processes together, after 100,000 cases is a leak of over a kilobyte each."""
 WARM_CASES = 200

@@ -19,13 +19,12 @@ import tritonclient.grpc as triton_grpc
 from tritonclient.utils import InferenceServerException
 
 from tests.support.client_cluster import family
-from tests.support.processes import ROOT, Server, model_application, solo_serve, write_config
+from tests.support.processes import QUICK, ROOT, Server, model_application, solo_serve, write_config
 
 pytestmark = pytest.mark.serve
 
 FOR_ALL = "the-token-for-the-whole-server"
 FOR_ONE = "the-token-for-one-model-alone"
-QUICK = {"plan_budget_s": 1, "max_batch_size": 2}
 
 
 @dataclass

@@ -13,7 +13,7 @@ import pytest
 
 from serve_app.client import Model
 from tests.support.client_cluster import as_driver, cluster_address
-from tests.support.processes import ROOT, Server, model_application, solo_serve, write_config
+from tests.support.processes import QUICK, ROOT, Server, model_application, solo_serve, write_config
 
 pytestmark = pytest.mark.serve
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.serve
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("example")
-    config = write_config(folder, model_application("digits", "models/digits.keras", plan_budget_s=3, max_batch_size=4))
+    config = write_config(folder, model_application("digits", "models/digits.keras", **QUICK))
     with solo_serve(config, folder / "log") as running:
         yield running
 

@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 
 from tests.support.client_cluster import as_driver
-from tests.support.processes import Server, model_application, solo_serve, write_config
+from tests.support.processes import QUICK, Server, model_application, solo_serve, write_config
 
 pytestmark = pytest.mark.serve
 
 DELAY_MS = 1500
-QUICK = {"plan_budget_s": 2, "max_batch_size": 4, "max_queue_delay_ms": DELAY_MS, "max_queue_rows": 3}
+OPTIONS = {**QUICK, "max_queue_delay_ms": DELAY_MS, "max_queue_rows": 3}
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Reply:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("coalescing")
-    model = model_application("words", "tests.support.models:simple_string", **QUICK)
+    model = model_application("words", "tests.support.models:simple_string", **OPTIONS)
     with solo_serve(write_config(folder, model), folder / "log") as running, as_driver(running):
         yield running
 

@@ -16,8 +16,7 @@ import psutil
 import pytest
 import yaml
 
-from tests.conftest import QUICK
-from tests.support.processes import Server, model_application, solo_serve, write_config
+from tests.support.processes import QUICK, Server, model_application, solo_serve, write_config
 
 MODEL = "/v2/models/fails_on_negative/infer"
 WAIT_S = 30.0

@@ -14,11 +14,9 @@ import tritonclient.grpc.aio as triton_aio
 import yaml
 from tritonclient.utils import InferenceServerException
 
-from tests.support.processes import ROOT, model_application, serve_run, solo_serve, write_config
+from tests.support.processes import QUICK, ROOT, model_application, serve_run, solo_serve, write_config
 
 pytestmark = pytest.mark.serve
-
-QUICK = {"plan_budget_s": 1, "max_batch_size": 2}
 
 
 @pytest.fixture(scope="module", params=[solo_serve, serve_run], ids=["solo serve", "serve run"])

@@ -19,6 +19,7 @@ from PIL import Image
 
 from tests.support.processes import (
     BIN,
+    QUICK,
     ROOT,
     Server,
     clean_environ,
@@ -32,7 +33,6 @@ pytestmark = pytest.mark.serve
 
 DIGITS = ROOT / "models" / "digits.keras"
 PICTURES = ROOT / "examples" / "digits"
-QUICK = {"plan_budget_s": 2, "max_batch_size": 4}
 
 
 def pixels(digit: str) -> np.ndarray[Any, Any]:

@@ -129,16 +129,23 @@ def attention_over_any_length() -> Any:
     return keras.Model(tokens, L.Dense(6)(x))
 
 
+SIDE = 96
+"""Pixels of the real architectures' images: every layer is there, at a fifth of 224 pixels' work."""
+IMAGE = (SIDE, SIDE, 3)
+
+
 def mobilenet_v2() -> Any:
-    return calibrated(keras.applications.MobileNetV2(weights=None, classifier_activation=None))
+    return calibrated(keras.applications.MobileNetV2(IMAGE, weights=None, classifier_activation=None))
 
 
 def resnet50() -> Any:
-    return calibrated(keras.applications.ResNet50(weights=None, classifier_activation=None))
+    return calibrated(
+        keras.applications.ResNet50(input_shape=(SIDE, SIDE, 3), weights=None, classifier_activation=None)
+    )
 
 
 def efficientnet_b0() -> Any:
-    return calibrated(keras.applications.EfficientNetB0(weights=None, classifier_activation=None))
+    return calibrated(keras.applications.EfficientNetB0(input_shape=IMAGE, weights=None, classifier_activation=None))
 
 
 def calibrated(model: Any) -> Any:
@@ -153,9 +160,9 @@ def calibrated(model: Any) -> Any:
 
 
 def images(count: int, seed: int) -> Any:
-    """Return `[count, 224, 224, 3]` float32 in 0..255: random squares, so that images differ in more than noise."""
-    squares = np.random.default_rng(seed).uniform(0, 255, (count, 7, 7, 3))
-    return squares.repeat(32, axis=1).repeat(32, axis=2).astype(np.float32)
+    """Return `[count, SIDE, SIDE, 3]` float32 in 0..255: random squares, so that images differ in more than noise."""
+    squares = np.random.default_rng(seed).uniform(0, 255, (count, 6, 6, 3))
+    return squares.repeat(SIDE // 6, axis=1).repeat(SIDE // 6, axis=2).astype(np.float32)
 
 
 SMALL: dict[str, Callable[[], Any]] = {

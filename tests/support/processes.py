@@ -23,6 +23,8 @@ from serve_app.front.ports import free_port
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 START_S = 280
+QUICK = {"candidates": ["session-single"], "plan_budget_s": 1, "max_batch_size": 4}
+"""Planned in a moment: which way of executing wins is not what these tests are about."""
 STOP_S = 60
 
 
