@@ -14,13 +14,13 @@ PIP = .venv/bin/python -m pip install --disable-pip-version-check -c constraints
 serve: .venv/.serve
 	@exec .venv/bin/solo serve $(CONFIG) $(if $(PORT),--port $(PORT)) $(if $(HOST),--host $(HOST))
 
-# Everything; files go to two workers. TESTS="…" takes pytest's arguments, e.g. TESTS="tests/http -n0".
+# Everything, by two workers. TESTS="…" takes pytest's arguments, e.g. TESTS="tests/http -n0".
 test: .venv/.dev
-	.venv/bin/python -m pytest -n 2 --dist loadfile $(TESTS)
+	.venv/bin/python -m pytest -n 2 --dist loadgroup $(TESTS)
 
-# Everything that starts no Ray.
+# What starts no Ray, but for real architectures and whole runs of `solo plan` (marked slow).
 quick: .venv/.dev
-	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not serve" $(TESTS)
+	.venv/bin/python -m pytest -n 2 --dist loadgroup -m "not serve and not slow" $(TESTS)
 
 lint: .venv/.dev
 	.venv/bin/ruff check .

@@ -9,11 +9,14 @@ import pytest
 from tests.support.processes import QUICK, Server, model_application, solo_serve, write_config
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the server as what starts Ray."""
+    """Mark what needs the server as what starts Ray, and keep it to one worker; other files go where there is time."""
     for item in items:
-        if "server" in getattr(item, "fixturenames", ()):
+        needs_server = "server" in getattr(item, "fixturenames", ())
+        if needs_server:
             item.add_marker(pytest.mark.serve)
+        item.add_marker(pytest.mark.xdist_group("server" if needs_server else str(item.path)))
 
 
 @pytest.fixture(scope="session")

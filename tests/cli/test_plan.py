@@ -70,6 +70,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedP
     return done, folder
 
 
+@pytest.mark.slow
 def test_the_json_has_the_published_form(run: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     written = json.loads((run[1] / "plan.json").read_text())
     assert {"device", "precision", "chosen", "candidates"} <= set(written)
@@ -82,6 +83,7 @@ def test_the_json_has_the_published_form(run: tuple[subprocess.CompletedProcess[
         assert best["p50_ms"] > 0
 
 
+@pytest.mark.slow
 def test_a_filled_cache_is_read(run: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     files = ["--json", run[1] / "again.json", "--cache", run[1] / "cache"]
     done = solo_plan(DIGITS, "--batch-sizes", "1,4", "--budget", "6", *files)
@@ -91,6 +93,7 @@ def test_a_filled_cache_is_read(run: tuple[subprocess.CompletedProcess[str], Pat
     assert "plan cache" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_table_shows_every_way_and_marks_the_chosen(run: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     written = json.loads((run[1] / "plan.json").read_text())
     lines = run[0].stdout.splitlines()
@@ -101,12 +104,14 @@ def test_the_table_shows_every_way_and_marks_the_chosen(run: tuple[subprocess.Co
     assert "\x1b" not in run[0].stdout, "no colours where stdout is not a terminal"
 
 
+@pytest.mark.slow
 def test_only_progress_reaches_stderr(run: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     lines = run[0].stderr.splitlines()
     assert any(line.endswith("(100% of the plan)") for line in lines)
     assert all(line.startswith("[") for line in lines), run[0].stderr
 
 
+@pytest.mark.slow
 def test_the_recommended_stanza_is_a_valid_config(
     run: tuple[subprocess.CompletedProcess[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +122,7 @@ def test_the_recommended_stanza_is_a_valid_config(
     assert config.paths == ["/v2/models/digits"]
 
 
+@pytest.mark.slow
 def test_the_picture_is_a_slide(run: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     with Image.open(run[1] / "plan.png") as picture:
         assert picture.size == (1920, 1080)

@@ -23,7 +23,7 @@ from serve_app.fast_path import exchange, parser
 from tests.support.uvicorn_server import serving
 
 PATH = "/v2/models/m/infer"
-WAIT_S = 15.0
+WAIT_S = 45.0
 
 
 class Handler:
@@ -107,7 +107,7 @@ class Client:
 
     def _more(self) -> None:
         data = self.socket.recv(1 << 16)
-        assert data, f"closed after {self.left!r}"
+        assert data, f"closed after {self.left[:200]!r}, {len(self.left)} bytes"
         self.left += data
 
 
@@ -133,13 +133,13 @@ def talk(request: pytest.FixtureRequest, handler: Handler, listening: socket.soc
     """Call a function with a client of a server, in a thread beside the server's event loop; return its result."""
 
     async def run(work: Any) -> Any:
-        async with serving(other, listening, http="httptools") as server:
+        async with serving(other, listening, http="httptools", timeout_keep_alive=60) as server:
             plain = server.config.http_protocol_class
             assert plain.__name__ == "HttpToolsProtocol"
             # Connections of `listening` are made by the class that the config has then.
             server.config.http_protocol_class = parser.predicting(server.config, plain, handler)
             context = SimpleNamespace(server=server, loop=asyncio.get_running_loop())
-            return await asyncio.wait_for(asyncio.to_thread(work, Client(listening.getsockname()), context), 60)
+            return await asyncio.wait_for(asyncio.to_thread(work, Client(listening.getsockname()), context), 240)
 
     return lambda work: (uvloop if request.param == "uvloop" else asyncio).run(run(work))
 

@@ -52,11 +52,13 @@ def check(source: Path, inputs: np.ndarray, tolerance: float = 1e-4) -> None:
     plan.close()
 
 
+@pytest.mark.slow
 def test_fers_emotions() -> None:
     faces = np.random.default_rng(0).uniform(-1, 1, (4, 8, 8, 1)).repeat(8, axis=1).repeat(8, axis=2)
     check(unpacked("fer") / "fer/data/emotion_model.hdf5", faces.astype(np.float32))
 
 
+@pytest.mark.slow
 def test_basic_pitchs_notes() -> None:
     seconds = np.arange(43844) / 22050
     tones = [np.sin(2 * np.pi * pitch * seconds) for pitch in (220.0, 440.0, 523.25, 880.0)]
