@@ -106,7 +106,7 @@ def test_a_round_drives_everybody_by_closed_loops_and_at_random_times(tmp_path: 
     roster = Roster("mlp", tmp_path, lambda _text: None)
     names = ("limit: no-op under uvicorn", "limit: uvicorn reading the body")
     row = Row("mlp", "a test", ("json",), names, poisson="json")
-    turns = Turns(row, roster, 0.2, lambda _text: None)
+    turns = Turns(row, roster, 1.0, lambda _text: None)
     try:
         for contender in row.contenders():
             assert roster.start(contender) is not None
