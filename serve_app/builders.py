@@ -96,7 +96,7 @@ def replica_options(model: ModelArgs, revision: str | None = None) -> ReplicaOpt
 def surface_of(model: ModelArgs) -> Surface:
     """Return the settings of the model's HTTP surface."""
     limits = Limits(max_body_bytes=int(model.max_body_mb * 2**20), server_timing=model.server_timing)
-    return Surface(limits, model.preprocess, model.tokens, model.cors_origins, model.metrics)
+    return Surface(limits, model.preprocess, model.tokens, model.cors_origins, model.metrics, model.shared_memory)
 
 
 def _gpus(model: ModelArgs) -> int:

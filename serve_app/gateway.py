@@ -7,10 +7,12 @@ from ray import serve
 from serve_app.cluster import controller
 from serve_app.cluster.directory import Directory
 from serve_app.cluster.model_control import ModelControl
+from serve_app.cluster.resources import shared_memory_folder
 from serve_app.config.gateway_args import GatewayArgs
 from serve_app.config.tokens import Tokens
 from serve_app.fast_path import accepting
 from serve_app.grpc.methods import GatewayGrpcMethods
+from serve_app.http import shared_memory_routes
 from serve_app.http.asgi import App
 from serve_app.http.cors import with_cors
 from serve_app.http.forwarding import Forwarder
@@ -31,6 +33,8 @@ class Gateway(GatewayGrpcMethods):
     def __init__(self, args: GatewayArgs) -> None:
         self.args = args
         self.tokens = Tokens.opened(args.tokens)
+        if args.shared_memory:
+            shared_memory_routes.turn_on(shared_memory_folder())
         self.control = ModelControl(args)
         self.directory = Directory(args.traffic)
         replica = serve.get_replica_context().replica_id

@@ -17,6 +17,7 @@ from serve_app.config.tokens import Tokens
 from serve_app.fast_path import accepting, access_log, past_serve
 from serve_app.front import environment
 from serve_app.grpc.methods import ModelGrpcMethods
+from serve_app.http import shared_memory_routes
 from serve_app.http.asgi import App
 from serve_app.http.cors import with_cors
 from serve_app.http.guard import guarded, is_ready_path
@@ -52,6 +53,8 @@ class KerasReplica(ModelGrpcMethods, ModelReplica):
         self.tokens = Tokens.opened(surface.tokens)
         super().__init__(options, progress.teller(options.name, options.version))
         self.surface = surface
+        if surface.shared_memory:
+            shared_memory_routes.turn_on(environment.shared_memory_folder())
         if surface.metrics:
             Publisher(self.servable, instruments).start()
         self.meter = LoadMeter(self.servable, lambda: self.coalescer.options)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from deployments.errors import LoadError
 from serve_app.cluster.options import Options
 from serve_app.config import placement
 from serve_app.config.serve_yaml import ServeConfig
+from serve_app.front import environment
 
 
 def require_room(config: ServeConfig, options: Options, say: Callable[[str], None]) -> None:
@@ -50,6 +52,11 @@ def exporters() -> list[str]:
     if not ray.is_initialized():
         return []
     return [f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics" for node in nodes()]
+
+
+def shared_memory_folder() -> Path:
+    """Return where this node's processes keep what shared memory is registered."""
+    return environment.shared_memory_folder()
 
 
 def free() -> list[Mapping[str, float]]:

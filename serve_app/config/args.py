@@ -65,6 +65,7 @@ class SurfaceArgs(Args):
     token_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = SERVER_WIDE
     token_file: str | None = None
     cors_origins: tuple[str, ...] = ()
+    shared_memory: bool = False
 
     @field_validator("cors_origins")
     @classmethod

@@ -54,7 +54,8 @@ def from_sources(words: Sequence[str], common: Common) -> dict[str, Any]:
         where = f"model '{name}'"
         check_source(ModelArgs.parse(application["args"], where), where)
         applications.append(application)
-    return serve_config(applications)
+    shared = {"shared_memory": True} if common.args.get("shared_memory") else {}
+    return serve_config(applications, shared)
 
 
 def named_source(word: str) -> tuple[str, str]:

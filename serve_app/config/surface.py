@@ -28,3 +28,5 @@ class Surface:
     cors_origins: tuple[str, ...] = ()
     metrics: bool = True
     """Whether the counters are published to Ray's metrics export."""
+    shared_memory: bool = False
+    """Whether tensors may lie in shared memory of the replica's node."""

@@ -91,6 +91,12 @@ def front(folder: Path) -> dict[str, str]:
     }
 
 
+def shared_memory_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where this node's processes keep what shared memory is registered: in what `apply` made, if it has."""
+    own = environ.get("RAY_SERVE_HAPROXY_SERVER_STATE_BASE")
+    return Path(own or Path(tempfile.gettempdir(), f"keras-solo-{os.getuid()}")) / "shared-memory"
+
+
 def missing(environ: Mapping[str, str] = os.environ) -> list[str]:
     """Return which of `REQUIRED` this process was started without."""
     return [name for name in REQUIRED if environ.get(name, "0") in {"", "0"}]

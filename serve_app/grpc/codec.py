@@ -22,6 +22,7 @@ from serve_app.protocols.open_inference import binary
 from serve_app.protocols.open_inference.classification import classify
 from serve_app.protocols.open_inference.fields import require_integer, require_shape
 from serve_app.protocols.open_inference.request import InferRequest, Wanted
+from serve_app.protocols.shared_memory import BYTE_SIZE, OFFSET, REGION, Place, place_of, regions
 
 _CONTENTS = {
     "BOOL": ("bool_contents", np.bool_),
@@ -67,7 +68,7 @@ class GrpcCodec:
     def decode(self, request: Any) -> InferRequest:
         """Return a `ModelInferRequest` as named arrays `[rows, ...]`; raise `UnknownModel` or `InvalidInput`."""
         self.require_known(request.model_name, request.model_version)
-        parameters = _parameters("the request", request.parameters)
+        parameters = _parameters(request.parameters)
         timeout_us = require_integer("the request", parameters, "timeout")
         inputs = self._decode_inputs(request.inputs, request.raw_input_contents)
         wanted = self._wanted(request.outputs) if request.outputs else self._all
@@ -81,25 +82,39 @@ class GrpcCodec:
             name, datatype = self._output_types[want.index]
             if want.classes:
                 values, datatype = classify(name, values, want.classes, self._labels), "BYTES"
-            response.outputs.add(name=name, datatype=datatype, shape=values.shape)
-            response.raw_output_contents.append(bytes(binary.encode_tensor(values)))
+            output = response.outputs.add(name=name, datatype=datatype, shape=values.shape)
+            content = binary.encode_tensor(values)
+            if want.place is not None:
+                _share(output, content, want.place)
+            # Clients find an output's bytes by its number, so that one in shared memory has an empty entry.
+            response.raw_output_contents.append(b"" if want.place is not None else bytes(content))
         return response
 
     def _decode_inputs(self, tensors: Any, raw: Any) -> dict[str, Array]:
-        if raw and len(raw) != len(tensors):
+        shared = {tensor.name for tensor in tensors if REGION in tensor.parameters}
+        if raw and len(raw) != len(tensors) - len(shared):
             raise InvalidInput(
-                f"raw_input_contents: expected one entry for each of the {len(tensors)} inputs, got {len(raw)}"
+                f"raw_input_contents: expected one entry for each of the {len(tensors) - len(shared)} inputs, "
+                f"got {len(raw)}"
             )
         inputs: dict[str, Array] = {}
-        for index, tensor in enumerate(tensors):
+        bodies = iter(raw)
+        for tensor in tensors:
             spec, datatype = self._input_of(tensor, inputs)
             shape = require_shape(spec, list(tensor.shape))
-            if not raw:
+            owner = f"input '{spec.name}'"
+            place = place_of(owner, _parameters(tensor.parameters)) if tensor.parameters else None
+            if place is not None:
+                if tensor.HasField("contents"):
+                    raise InvalidInput(f"{owner}: expected either contents or {REGION}, got both")
+                content = regions().read(place)
+                inputs[spec.name] = binary.decode_tensor(spec.name, datatype, shape, content, 0, len(content))
+            elif not raw:
                 inputs[spec.name] = _decode_contents(spec.name, datatype, shape, tensor)
             elif tensor.HasField("contents"):
                 raise InvalidInput(f"input '{spec.name}': expected either contents or raw_input_contents, got both")
             else:
-                body = raw[index]
+                body = next(bodies)
                 inputs[spec.name] = binary.decode_tensor(spec.name, datatype, shape, body, 0, len(body))
         return inputs
 
@@ -109,8 +124,6 @@ class GrpcCodec:
             raise InvalidInput(f"unknown input '{tensor.name}'; expected {_quoted(self._inputs)}")
         if tensor.name in seen:
             raise InvalidInput(f"input '{tensor.name}' is given twice")
-        if tensor.parameters:
-            _parameters(f"input '{tensor.name}'", tensor.parameters)
         require_datatype(tensor.name, tensor.datatype, known[1])
         return known
 
@@ -123,10 +136,11 @@ class GrpcCodec:
             if tensor.name in chosen:
                 raise InvalidInput(f"output '{tensor.name}' is asked for twice")
             owner = f"output '{tensor.name}'"
-            classes = require_integer(owner, _parameters(owner, tensor.parameters), "classification") or 0
+            parameters = _parameters(tensor.parameters)
+            classes = require_integer(owner, parameters, "classification") or 0
             if classes and self._output_types[index][1] == "BYTES":
                 raise InvalidInput(f"{owner}: BYTES values cannot be classified")
-            chosen[tensor.name] = Wanted(index, True, classes)
+            chosen[tensor.name] = Wanted(index, True, classes, place_of(owner, parameters))
         return tuple(chosen.values())
 
 
@@ -156,12 +170,19 @@ def _narrow(name: str, array: Array, datatype: Datatype) -> Array:
     return array.astype(datatype.dtype)
 
 
-def _parameters(owner: str, parameters: Any) -> dict[str, Any]:
-    """Return a map of `InferParameter` as plain values; raise for shared memory, which nobody here could reach."""
+def _share(output: Any, content: bytes | memoryview, place: Place) -> None:
+    """Write an output into shared memory, and say so in its message."""
+    regions().write(place, content)
+    output.parameters[REGION].string_param = place.region
+    output.parameters[BYTE_SIZE].int64_param = len(content)
+    if place.offset:
+        output.parameters[OFFSET].int64_param = place.offset
+
+
+def _parameters(parameters: Any) -> dict[str, Any]:
+    """Return a map of `InferParameter` as plain values."""
     plain = {}
     for name, parameter in parameters.items():
-        if name.startswith("shared_memory_"):
-            raise InvalidInput(f"{owner}: shared memory is not supported; send the tensor in the request")
         choice = parameter.WhichOneof("parameter_choice")
         plain[name] = None if choice is None else getattr(parameter, choice)
     return plain

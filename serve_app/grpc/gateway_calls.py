@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from deployments.errors import NotReady
+from deployments.errors import InvalidInput, NotReady
 from serve_app.cluster import controller
 from serve_app.cluster.directory import DeployedModel, Directory, pick, unknown
 from serve_app.cluster.model_control import ModelControl
@@ -22,6 +22,8 @@ from serve_app.grpc.messages import SERVICE, Encoded, ModelInferResponse, messag
 from serve_app.grpc.model_calls import fill, parse
 from serve_app.grpc.request_names import model_name_of, model_version_of
 from serve_app.grpc.statuses import PassedOn
+from serve_app.http.shared_memory_routes import NO_CUDA
+from serve_app.protocols import shared_memory
 from serve_app.protocols.server import server_metadata
 
 _UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
@@ -59,6 +61,8 @@ class GatewayCalls:
             return await self._control(method, request, metadata)
         if method not in OPEN_METHODS:
             self._check(metadata)
+        if "SharedMemory" in method:
+            return fill(method, shared_memory_answer(method, request))
         if method == "ServerMetadata":
             return fill(method, server_metadata())
         if method == "RepositoryIndex":
@@ -140,6 +144,23 @@ class GatewayCalls:
         except grpc.aio.AioRpcError as error:
             raise PassedOn(error.details() or "", error.code()) from None
         return answer
+
+
+def shared_memory_answer(method: str, request: Any) -> dict[str, Any]:
+    """Do what a call about shared memory asks, and return its answer's content."""
+    regions = shared_memory.regions()
+    if method.startswith("Cuda"):
+        # There is none, so there is nothing to tell of or to forget.
+        if method.endswith("Register"):
+            raise InvalidInput(NO_CUDA)
+        return {}
+    if method.endswith("Status"):
+        return {"regions": {region["name"]: region for region in regions.status(request.name)}}
+    if method == "SystemSharedMemoryRegister":
+        regions.register(request.name, request.key, request.offset, request.byte_size)
+    else:
+        regions.unregister(request.name)
+    return {}
 
 
 def _value(parameter: Any) -> Any:

@@ -45,6 +45,12 @@ class GrpcMethods:
     RepositoryIndex = _unary("RepositoryIndex")
     RepositoryModelLoad = _unary("RepositoryModelLoad")
     RepositoryModelUnload = _unary("RepositoryModelUnload")
+    SystemSharedMemoryStatus = _unary("SystemSharedMemoryStatus")
+    SystemSharedMemoryRegister = _unary("SystemSharedMemoryRegister")
+    SystemSharedMemoryUnregister = _unary("SystemSharedMemoryUnregister")
+    CudaSharedMemoryStatus = _unary("CudaSharedMemoryStatus")
+    CudaSharedMemoryRegister = _unary("CudaSharedMemoryRegister")
+    CudaSharedMemoryUnregister = _unary("CudaSharedMemoryUnregister")
 
     async def ModelStreamInfer(self, requests: Any, grpc_context: Any) -> AsyncIterator[Any]:  # noqa: N802
         """Answer a stream of requests; see `answer_stream`."""

@@ -68,6 +68,8 @@ class ModelCalls:
         ready = self.servable.is_ready()
         if method in ("RepositoryModelLoad", "RepositoryModelUnload"):
             raise ModelsAreDeclared(request.model_name, method.removeprefix("RepositoryModel").lower())
+        if "SharedMemory" in method:
+            raise InvalidInput("shared memory is the gateway's to register; there is none here")
         if method == "ServerMetadata":
             return fill(method, server_metadata())
         if method == "RepositoryIndex":

@@ -20,7 +20,7 @@ from serve_app.cluster.model_control import ModelControl
 from serve_app.cluster.resources import exporters
 from serve_app.config.gateway_args import GatewayArgs
 from serve_app.config.tokens import Tokens
-from serve_app.http import metrics_scrape
+from serve_app.http import metrics_scrape, shared_memory_routes
 from serve_app.http.app import HttpApp, require_method
 from serve_app.http.asgi import Receive, Scope
 from serve_app.http.bodies import read_body
@@ -87,6 +87,10 @@ class GatewayRoutes(HttpApp):
             return await self._control(found[1], found[2], scope, receive)
         if self.tokens is not None and path not in _OPEN and path not in self.page:
             self.tokens.check(authorization_of(scope["headers"]))
+        if found := shared_memory_routes.PATH.fullmatch(path):
+            require_method(scope, shared_memory_routes.METHODS[found[3]])
+            asked = _json_object(await read_body(receive, dict(scope["headers"]), self.max_body_bytes))
+            return shared_memory_routes.answer(found[1], found[2] or "", found[3], asked)
         if path in self.routes:
             method, endpoint = self.routes[path]
             require_method(scope, method)

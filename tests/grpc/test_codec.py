@@ -97,10 +97,10 @@ def test_half_floats_have_no_typed_contents():
         GrpcCodec(identity("float16")).decode(request("FP16", fp32_contents=[1, 2]))
 
 
-def test_shared_memory_is_refused():
+def test_shared_memory_is_refused_where_it_is_off():
     message = request("UINT8")
     message.inputs[0].parameters["shared_memory_region"].string_param = "region"
-    with pytest.raises(InvalidInput, match="shared memory is not supported"):
+    with pytest.raises(InvalidInput, match="shared memory is off here"):
         GrpcCodec(identity("uint8")).decode(message)
 
 

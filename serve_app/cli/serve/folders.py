@@ -42,6 +42,7 @@ def config_of(root: str, common: Common, gateway: Mapping[str, Any], say: Callab
         "repository": root,
         "model_defaults": {"args": dict(args), "deployment": dict(common.deployment)},
         **({"repository_options": options} if options else {}),
+        **({"shared_memory": True} if args.get("shared_memory") else {}),
         **gateway,
     }
     control = GatewayArgs.parse(said, "folder").model_control

@@ -18,7 +18,7 @@ _MAX_INTEGER = 2**63 - 1
 def parameters_of(owner: str, member: dict[str, Any]) -> Mapping[str, Any]:
     """Return the `parameters` of a request, an input or an output: names to strings, numbers or booleans.
 
-    Raises `InvalidInput` for other values, and for shared memory, which no remote client could reach.
+    Raises `InvalidInput` for other values.
     """
     parameters = member.get("parameters")
     if parameters is None:
@@ -28,8 +28,6 @@ def parameters_of(owner: str, member: dict[str, Any]) -> Mapping[str, Any]:
     for name, value in parameters.items():
         if type(value) not in _SCALARS:
             raise InvalidInput(f"{owner}: expected parameter '{name}' to be a string, a number or a boolean")
-        if name.startswith("shared_memory_"):
-            raise InvalidInput(f"{owner}: shared memory is not supported; send the tensor in the body")
     return parameters
 
 

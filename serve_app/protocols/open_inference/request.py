@@ -22,6 +22,7 @@ from serve_app.protocols.open_inference.fields import (
     require_integer,
     require_shape,
 )
+from serve_app.protocols.shared_memory import REGION, Place, place_of, regions
 
 _REQUEST_MEMBERS = frozenset(("id", "model_name", "model_version", "parameters", "inputs", "outputs"))
 _TENSOR_MEMBERS = frozenset(("name", "shape", "datatype", "parameters", "data"))
@@ -36,6 +37,8 @@ class Wanted:
     is_binary: bool
     classes: int = 0
     """How many of its best values to return as text; 0 for the tensor itself."""
+    place: Place | None = None
+    """Where in shared memory it goes, rather than into the answer."""
 
 
 @dataclass(slots=True)
@@ -90,9 +93,12 @@ class RequestDecoder:
         inputs: dict[str, Array] = {}
         for tensor in tensors:
             spec, datatype = self._input_of(tensor, inputs)
-            size_bytes = _binary_size(spec.name, tensor)
+            size_bytes, place = _outside(spec.name, tensor)
             shape = require_shape(spec, tensor.get("shape"))
-            if size_bytes is None:
+            if place is not None:
+                content = regions().read(place)
+                inputs[spec.name] = binary.decode_tensor(spec.name, datatype, shape, content, 0, len(content))
+            elif size_bytes is None:
                 inputs[spec.name] = json_data.decode_data(spec.name, datatype, shape, tensor.get("data"), text)
             else:
                 inputs[spec.name] = binary.decode_tensor(spec.name, datatype, shape, body, start, size_bytes)
@@ -145,21 +151,23 @@ class RequestDecoder:
         check_strangers(owner, output, _TENSOR_MEMBERS)
         parameters = parameters_of(owner, output)
         classes = require_integer(owner, parameters, "classification") or 0
-        wanted = Wanted(index, require_flag(owner, parameters, "binary_data", is_binary), classes)
+        place = place_of(owner, parameters)
+        wanted = Wanted(index, require_flag(owner, parameters, "binary_data", is_binary), classes, place)
         if classes and self._output_datatypes[index].name == "BYTES":
             raise InvalidInput(f"output '{name}': BYTES values cannot be classified")
         return wanted
 
 
-def _binary_size(name: str, tensor: dict[str, Any]) -> int | None:
-    """Return the size of an input's binary data, None where its data is JSON."""
+def _outside(name: str, tensor: dict[str, Any]) -> tuple[int | None, Place | None]:
+    """Return the size of an input's binary data, or its place in shared memory; neither where its data is JSON."""
     if "parameters" not in tensor:
-        return None
+        return None, None
     owner = f"input '{name}'"
-    size_bytes = require_integer(owner, parameters_of(owner, tensor), "binary_data_size")
-    if size_bytes is not None and "data" in tensor:
-        raise InvalidInput(f"{owner}: expected either 'data' or binary_data_size, got both")
-    return size_bytes
+    parameters = parameters_of(owner, tensor)
+    size_bytes, place = require_integer(owner, parameters, "binary_data_size"), place_of(owner, parameters)
+    if (size_bytes is not None) + (place is not None) + ("data" in tensor) > 1:
+        raise InvalidInput(f"{owner}: expected one of 'data', binary_data_size and {REGION}, got several")
+    return size_bytes, place
 
 
 def _id_of(message: dict[str, Any]) -> str | None:

@@ -14,6 +14,7 @@ from serve_app.protocols.datatypes import datatype_of
 from serve_app.protocols.open_inference import binary, json_data
 from serve_app.protocols.open_inference.classification import classify
 from serve_app.protocols.open_inference.request import Wanted
+from serve_app.protocols.shared_memory import BYTE_SIZE, OFFSET, REGION, Place, regions
 
 
 class ResponseEncoder:
@@ -44,7 +45,10 @@ class ResponseEncoder:
             if want.classes:
                 values = classify(self._names[want.index], values, want.classes, self._labels)
                 prefix = self._class_prefixes[want.index]
-            entries.append(_entry(prefix, values, want.is_binary, tensors))
+            if want.place is None:
+                entries.append(_entry(prefix, values, want.is_binary, tensors))
+            else:
+                entries.append(_shared(prefix, values, want.place))
         text = b'%b%b,"outputs":[%b]}' % (self._head, _id(request_id), b",".join(entries))
         if not tensors:
             return text, None
@@ -58,6 +62,15 @@ def _entry(prefix: bytes, values: Array, is_binary: bool, tensors: list[bytes | 
     tensor = binary.encode_tensor(values)
     tensors.append(tensor)
     return b'%b%b,"parameters":{"binary_data_size":%d}}' % (prefix, shape, len(tensor))
+
+
+def _shared(prefix: bytes, values: Array, place: Place) -> bytes:
+    """Write an output into shared memory and return the entry that says so."""
+    content = binary.encode_tensor(values)
+    regions().write(place, content)
+    parameters = {REGION: place.region, BYTE_SIZE: len(content), **({OFFSET: place.offset} if place.offset else {})}
+    shape = str(list(values.shape)).encode()
+    return b'%b%b,"parameters":%b}' % (prefix, shape, orjson.dumps(parameters))
 
 
 def _id(request_id: str | None) -> bytes:
