@@ -42,7 +42,7 @@ def server(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     log = tmp_path_factory.mktemp("log") / "solo.log"
     ports = free_port(), free_port()
     options = [f"--port={ports[0]}", f"--grpc-port={ports[1]}", "--no-dashboard"]
-    options += ["--model-control=explicit", "--admin-token-env=ADMIN_TOKEN"]
+    options += ["--model-control=explicit", "--admin-token-env=ADMIN_TOKEN", "--set", "shared_memory=true"]
     command = [str(BIN / "solo"), "serve", str(shelf), *options]
     with running(command, log, ports, {"ADMIN_TOKEN": TOKEN}) as server:
         yield server
@@ -106,6 +106,42 @@ def test_unload_and_load_over_grpc(client: Any, server: Server) -> None:
         index = grpc.get_model_repository_index(as_json=True)["models"]
         assert [(model["name"], model["state"]) for model in index] == [("digits", "READY")]
     assert answer(client).shape == (1, 10)
+
+
+@pytest.mark.parametrize("kind", [triton, triton_grpc])
+def test_tensors_in_shared_memory(server: Server, client: Any, kind: Any) -> None:
+    from tritonclient.utils import shared_memory
+
+    image = np.random.default_rng(0).random((1, 28, 28, 1), np.float32)
+    port = server.port if kind is triton else server.grpc_port
+    came = shared_memory.create_shared_memory_region("input", f"/solo-test-{port}-in", image.nbytes)
+    went = shared_memory.create_shared_memory_region("output", f"/solo-test-{port}-out", 40)
+    with contextlib.closing(kind.InferenceServerClient(f"127.0.0.1:{port}")) as sharing:
+        sharing.unregister_system_shared_memory()
+        sharing.unregister_cuda_shared_memory()
+        try:
+            shared_memory.set_shared_memory_region(came, [image])
+            sharing.register_system_shared_memory("input", f"/solo-test-{port}-in", image.nbytes)
+            sharing.register_system_shared_memory("output", f"/solo-test-{port}-out", 40)
+            given, wanted = kind.InferInput("image", image.shape, "FP32"), kind.InferRequestedOutput("scores")
+            given.set_shared_memory("input", image.nbytes)
+            wanted.set_shared_memory("output", 40)
+            result = sharing.infer("digits", [given], outputs=[wanted])
+            assert result.as_numpy("scores") is None
+            scores = shared_memory.get_contents_as_numpy(went, np.float32, [1, 10])
+            given.set_data_from_numpy(image)
+            plain = sharing.infer("digits", [given]).as_numpy("scores")
+            np.testing.assert_allclose(scores, plain, atol=1e-6)
+            status = sharing.get_system_shared_memory_status()
+            assert len(status if kind is triton else status.regions) == 2
+            sharing.unregister_system_shared_memory("input")
+            given.set_shared_memory("input", image.nbytes)
+            with pytest.raises(triton.InferenceServerException, match="'input' is not registered"):
+                sharing.infer("digits", [given])
+            sharing.unregister_system_shared_memory()
+        finally:
+            shared_memory.destroy_shared_memory_region(came)
+            shared_memory.destroy_shared_memory_region(went)
 
 
 def test_the_names_of_the_models(server: Server, client: Any) -> None:
