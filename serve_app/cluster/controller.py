@@ -43,8 +43,22 @@ def is_first_replica(app_name: str, replica_id: str) -> bool:
     return all(replica_id <= other for other in others)
 
 
-def apply(raw: Mapping[str, Any]) -> None:
-    """Have the controller bring about what a serve config says; applications that it does not name are removed."""
+def is_there() -> bool:
+    """Return whether Serve's controller has been created; it may yet have to start."""
+    import ray
+
+    try:
+        ray.get_actor(_NAME, namespace=_NAMESPACE)
+    except ValueError:
+        return False
+    return True
+
+
+def apply(raw: Any) -> None:
+    """Have the controller bring about what a serve config says, a mapping or Serve's schema of it.
+
+    Applications that it does not name are removed.
+    """
     from ray.serve.schema import ServeDeploySchema
 
     _ask("apply_config", ServeDeploySchema.model_validate(raw))

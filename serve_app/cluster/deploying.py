@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from deployments.errors import LoadError
-from serve_app.cluster import auth_token
+from serve_app.cluster import auth_token, controller
 from serve_app.cluster.options import Options
 from serve_app.cluster.resources import require_room
 from serve_app.config import placement
 from serve_app.config.serve_yaml import ServeConfig
 from serve_app.front import loopback, soft_stop
+
+LOOK_S = 0.02
 
 
 @contextlib.contextmanager
@@ -27,8 +31,6 @@ def cluster(
     """Start (or join) Ray, deploy `raw`, and on leaving take down what was started; `say` takes remarks."""
     import ray
     from ray import serve as ray_serve
-    from ray.serve._private import api
-    from ray.serve.config import gRPCOptions
     from ray.serve.schema import ServeDeploySchema
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
@@ -45,15 +47,8 @@ def cluster(
     children = _descendants()
     try:
         require_room(config, options, say)
-        # What the `serve run` command does (ray/serve/scripts.py, 2.60); there is no public call for a whole YAML.
         try:
-            client = api.serve_start(
-                http_options=schema.http_options.model_dump(),
-                proxy_location=schema.proxy_location,
-                grpc_options=gRPCOptions(**schema.grpc_options.model_dump()),
-                controller_options=schema.controller_options,
-            )
-            client.deploy_apps(schema, _blocking=False)
+            _start_serve(schema)
         except Exception as error:
             raise LoadError(f"Serve could not start: {_cause(error)}; see `solo doctor`") from error
         yield
@@ -71,6 +66,30 @@ def cluster(
                     ray_serve.delete(application.name)
             ray.shutdown()
         end(children)
+
+
+def _start_serve(schema: Any) -> None:
+    """Start Serve, and hand its controller the applications as soon as it answers: they are built meanwhile.
+
+    What the `serve run` command does (ray/serve/scripts.py, 2.60), only that it waits for every proxy first; there is
+    no public call for a whole YAML.
+    """
+    from ray.serve._private import api
+    from ray.serve.config import gRPCOptions
+
+    with ThreadPoolExecutor(1) as pool:
+        started = pool.submit(
+            api.serve_start,
+            http_options=schema.http_options.model_dump(),
+            proxy_location=schema.proxy_location,
+            grpc_options=gRPCOptions(**schema.grpc_options.model_dump()),
+            controller_options=schema.controller_options,
+        )
+        while not started.done() and not controller.is_there():
+            time.sleep(LOOK_S)
+        if not started.done() or started.exception() is None:
+            controller.apply(schema)
+        started.result()
 
 
 def _start_ray(address: str, own: Mapping[str, Any]) -> None:
