@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from deployments.errors import LoadError
-from serve_app.cluster import auth_token, controller
+from serve_app.cluster import auth_token, controller, ending
 from serve_app.cluster.options import Options
 from serve_app.cluster.resources import require_room
 from serve_app.config import placement
@@ -54,18 +54,16 @@ def cluster(
         yield
     finally:
         children |= _descendants()
-        if options.address == "local":
-            # Before Serve, which would kill HAProxy first, and with it whatever it has accepted.
-            soft_stop.soft_stop(children, soft_stop.console(Path(os.environ["RAY_SERVE_HAPROXY_SOCKET_PATH"])))
-        # Ray reports its own controller's intended end as a failure, on stderr.
-        with contextlib.suppress(Exception), open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        with ending.silence(), contextlib.suppress(Exception):
             if options.address == "local":
-                ray_serve.shutdown()
+                # Before Ray, which would kill HAProxy first, and with it whatever it has accepted.
+                soft_stop.soft_stop(children, soft_stop.console(Path(os.environ["RAY_SERVE_HAPROXY_SOCKET_PATH"])))
+                ending.wait_until_idle()
             else:
                 for application in schema.applications:
                     ray_serve.delete(application.name)
             ray.shutdown()
-        end(children)
+        ending.end(children | _descendants())
 
 
 def _start_serve(schema: Any) -> None:
@@ -119,12 +117,3 @@ def _cause(error: Exception) -> str:
 
 def _descendants() -> set[psutil.Process]:
     return set(psutil.Process().children(recursive=True))
-
-
-def end(processes: set[psutil.Process]) -> None:
-    """End what Ray left behind: HAProxy outlives a killed proxy actor."""
-    _, alive = psutil.wait_procs(list(processes), timeout=2)
-    for process in alive:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(alive, timeout=5)

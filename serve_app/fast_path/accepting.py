@@ -19,6 +19,7 @@ from typing import Any
 
 import uvicorn
 
+from serve_app.fast_path import custody
 from serve_app.fast_path.parser import predicting
 from serve_app.fast_path.past_serve import FastPath
 
@@ -36,12 +37,16 @@ def tend_connections() -> None:
     @functools.wraps(plain)
     async def startup(self: Any, sockets: list[socket.socket] | None = None) -> None:
         protocol = _letting_go(self.config.http_protocol_class)
+        loop = asyncio.get_running_loop()
+        kept = custody.give(sockets, loop) if sockets and not self.config.ssl else None
+        if kept is not None:
+            protocol = custody.held(protocol, kept)
         handler = self.config.loaded_app
         while handler is not None and not isinstance(handler, FastPath):
             handler = getattr(handler, "app", None)  # what uvicorn has put around it
         self.config.http_protocol_class = protocol if handler is None else predicting(self.config, protocol, handler)
         await plain(self, sockets=sockets)
-        loop = asyncio.get_running_loop()
+        self.servers += [kept] if kept is not None else []
         if type(loop).__module__.startswith("uvloop") and not self.config.ssl:
             make = functools.partial(_protocol, self)
             # uvicorn closes these with its own.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Protocol
 
+from serve_app.fast_path.custodian import ANSWERING, FREE
 from serve_app.http.asgi import Message, Receive, Scope, Send
 from serve_app.http.errors import error_response
 
@@ -158,11 +159,14 @@ class Exchange:
                 parts += (name, b": ", value, b"\r\n")
         parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
         transport = protocol.transport
+        protocol.marks[protocol.slot] = ANSWERING
         if len(body) > JOINED_BYTES:
             transport.writelines((b"".join(parts), body))
         else:
             parts.append(body)
             transport.write(b"".join(parts))
+        if not transport.get_write_buffer_size():
+            protocol.marks[protocol.slot] = FREE
         self.response_complete = True
         if not self.keep_alive:
             transport.close()

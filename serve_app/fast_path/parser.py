@@ -9,6 +9,7 @@ import httptools
 import uvicorn
 
 from deployments.events import event
+from serve_app.fast_path.custodian import ANSWERING, ASKED, FREE, NOT_HELD
 from serve_app.fast_path.exchange import Exchange, Handler
 
 _LONGEST = 19
@@ -40,7 +41,8 @@ def predicting(config: uvicorn.Config, protocol: Any, handler: Handler) -> Any:
         names = ", ".join(missing)
         event("slow_path", f"predictions take uvicorn's way: its connection has no {names}", missing=missing)
         return protocol
-    return type("Predicting", (_Predicting, protocol), {"handler": handler})
+    marks = getattr(protocol, "marks", bytearray(1))
+    return type("Predicting", (_Predicting, protocol), {"handler": handler, "marks": marks, "slot": NOT_HELD})
 
 
 def _missing(config: uvicorn.Config, protocol: Any) -> list[str]:
@@ -67,9 +69,16 @@ def _missing(config: uvicorn.Config, protocol: Any) -> list[str]:
 
 class _Predicting(_Connection):  # type: ignore[misc]
     handler: Handler
+    marks: Any
+    """What the custodian is to know of this connection's requests is at `slot`."""
+    slot: int
     _exchange: Exchange | None = None
     """The newest exchange: its body may be on its way, or its answer."""
     cycle: Any
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.marks[self.slot] = FREE
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
@@ -100,6 +109,7 @@ class _Predicting(_Connection):  # type: ignore[misc]
     def on_headers_complete(self) -> None:
         exchange = self._taken()
         if exchange is None:
+            self.marks[self.slot] = ANSWERING  # from now on: nobody says when
             super().on_headers_complete()
             return
         self.cycle = self._exchange = exchange
@@ -122,6 +132,7 @@ class _Predicting(_Connection):  # type: ignore[misc]
         if body_bytes is None or self.root_path or not self.handler.takes(scope):
             return None
         scope["raw_path"], scope["query_string"] = self.url, b""
+        self.marks[self.slot] = ASKED
         return Exchange(self, self.handler, parser.should_keep_alive(), body_bytes)
 
     def on_body(self, body: bytes) -> None:

@@ -16,9 +16,9 @@ FAST: Mapping[str, str] = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
-    # A replica that dies must not take its requests along: 8 of 25,579 were lost with the default, 0 of 30,598
-    # with these. 503 stays off the list: it would retry deliberate back-pressure.
-    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response junk-response",
+    # A replica that dies must not take its requests along; 502 is what its custodian says of those on their way.
+    # 503 stays off the list: it would retry deliberate back-pressure.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response junk-response 502",
     "RAY_SERVE_HAPROXY_RETRIES": "3",
     # Middleware around Serve's HTTP servers; ours takes predictions past Serve's wrapper of the replica.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.fast_path:middlewares",

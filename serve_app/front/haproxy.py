@@ -14,17 +14,18 @@ Serve routes gRPC by the metadata `application` alone, and HTTP by path prefix a
 - A node that lost its power says nothing: its requests go to another after `SILENT_S`, not when TCP gives up.
 - Serve need not watch whether clients leave models alone: they notice that themselves, for less (`departures`).
 - A header that Serve decodes is text, or gone (`TEXT_RULES`).
+- A request is passed on when its body has arrived too, or a buffer's worth of it: only what HAProxy has whole it can
+  send to another replica. What it cannot send again ends in the protocol's 503 (`LOST`).
 - No line to a syslog that nobody keeps: a packet a request, unless a log target was chosen.
 
-Serve starts HAProxy by `RAY_SERVE_HAPROXY_BINARY_PATH`. `write_launcher` makes a program for it that runs this file:
-it adds the rules to the configuration that Serve has written, lets HAProxy check the result, and becomes HAProxy. If
-the check fails, or Serve's configuration looks unlike what is expected, Serve's own rules run, and the gateway does
-what these would have. This file imports nothing but the standard library: it runs at every reload.
+Serve starts HAProxy by `RAY_SERVE_HAPROXY_BINARY_PATH`. `write_launcher` makes a program for it that runs `supervisor`:
+`improve` adds the rules to the configuration that Serve has written, and lets HAProxy check the result. If the check
+fails, or Serve's configuration looks unlike what is expected, Serve's own rules run, and the gateway does what these
+would have. This file imports nothing but the standard library: it runs at every reload.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -32,17 +33,15 @@ import sys
 import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
 
+SUPERVISOR = "serve_app.front.supervisor"
 SERVICE = "inference.GRPCInferenceService"
 MODEL_METHODS = ("ModelInfer", "ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
 """Unary methods whose request has the model's name as field 1."""
 MODELS_PREFIX = "/v2/models/"
 
 WAIT_S = 10
-"""How long a gRPC call without metadata may take to send its first bytes."""
-NAME_BYTES = 210
-"""Enough for the frame, tags and lengths, a name of 128 characters and a version of 64."""
+"""How long a unary gRPC call may take to send its message, or a buffer's worth of it: more than the name needs."""
 
 HEADERS_S = 30
 """How long a client may take to send a request's head; Serve sets no bound but an hour of silence."""
@@ -65,6 +64,10 @@ FROM_ZERO = "    http-response add-header server-timing from-zero;dur=%Tr if { s
 """Where no replica ran, Serve's fallback proxy held the request until one did: says how long."""
 ARRIVAL = "    http-request set-header x-request-start %[date(0,us)]\n"
 """A deadline counts from here, not from when the replica has read the request."""
+WHOLE = "    option http-buffer-request\n"
+"""Without it a request is passed on with its head, and most clients send the body in a second packet."""
+LOST = "    http-response set-status 503 if { status 502 }\n"
+"""A replica's custodian says 502 of a request that died with it (`serve_app/fast_path/custodian.py`)."""
 UNAVAILABLE = b'{"error":"no replica of this model can answer now; try again"}'
 OVERLOADED = '{\\"error\\":\\"this model has more requests than it can answer; try again\\"}'
 STARTING = '{\\"error\\":\\"the front door does not know its applications yet; try again\\"}'
@@ -103,7 +106,7 @@ def add_rules(config: str) -> str:
     models = dict(sorted(models.items(), key=lambda entry: "/versions/" not in entry[0]))
     http_place = _HTTP_PLACE.search(config)
     if http_place is not None:
-        rules = [*map(_v1_rule, models), *map(_watched_rule, models), ARRIVAL, FROM_ZERO]
+        rules = [*map(_v1_rule, models), *map(_watched_rule, models), ARRIVAL, FROM_ZERO, WHOLE, LOST]
         config = _insert(config, http_place.end(), rules)
     grpc_place = _GRPC_PLACE.search(config)
     choice = None if grpc_place is None else _GRPC_CHOICE.search(config, grpc_place.end())
@@ -197,7 +200,7 @@ def _naming_rules() -> list[str]:
         "    acl solo_routed req.hdr(application) -m found\n",
         f"    acl solo_service path_beg /{SERVICE}/\n",
         f"    acl solo_named path {methods}\n",
-        f"    http-request wait-for-body time {WAIT_S}s at-least {NAME_BYTES} if solo_named !solo_routed\n",
+        f"    http-request wait-for-body time {WAIT_S}s if solo_named\n",
         "    http-request set-var(txn.solo_model) req.body,bytes(5),protobuf(1) if solo_named !solo_routed\n",
         "    http-request set-var(txn.solo_version) req.body,bytes(5),protobuf(2) if solo_named !solo_routed\n",
     ]
@@ -220,18 +223,12 @@ def _insert(config: str, at: int, rules: Iterable[str]) -> str:
 def write_launcher(folder: Path) -> Path:
     """Write the program for `RAY_SERVE_HAPROXY_BINARY_PATH` into `folder` and return its path."""
     launcher = folder / "haproxy"
+    root = Path(__file__).resolve().parents[2]
+    code = f"import sys; sys.path.append({str(root)!r}); from {SUPERVISOR} import main; main(sys.argv[1:])"
     # -I: neither the working folder nor PYTHONPATH may shadow the standard library here.
-    launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I "{Path(__file__).resolve()}" "$@"\n', encoding="utf-8")
+    launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -c "{code}" "$@"\n', encoding="utf-8")
     launcher.chmod(0o755)
     return launcher
-
-
-def main(arguments: list[str]) -> NoReturn:
-    """Add the rules to the configuration after `-f`, then become HAProxy with the same arguments."""
-    program = haproxy()
-    if "-f" in arguments:
-        _improve(program, Path(arguments[arguments.index("-f") + 1]))
-    os.execv(program, [program, *arguments])
 
 
 def haproxy() -> str:
@@ -243,7 +240,7 @@ def haproxy() -> str:
     return found
 
 
-def _improve(program: str, path: Path) -> None:
+def improve(program: str, path: Path) -> None:
     """Replace the configuration at `path` by one with the rules, if HAProxy takes it."""
     improved = path.with_name(path.name + ".solo")
     unavailable = path.with_name("503.http")
@@ -262,7 +259,3 @@ def _improve(program: str, path: Path) -> None:
             sys.stderr.write(f"serving with Serve's own rules: {checked.stderr.decode(errors='replace')}\n")
     except (OSError, UnicodeDecodeError, subprocess.SubprocessError) as error:
         sys.stderr.write(f"serving with Serve's own rules: {error}\n")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,7 +1,8 @@
 """Ending HAProxy so that what it accepted is answered.
 
-Serve (2.60) kills HAProxy first when it shuts down, and every request on its way with it. So before that: SIGUSR1,
-HAProxy's soft stop, closes the listening sockets, and each connection after its next answer. Idle connections keep such
+Serve (2.60) kills HAProxy first when it shuts down, and every request on its way with it. So before that: HAProxy's
+soft stop (SIGUSR1; its supervisor is asked by SIGUSR2, and has what waits taken first) closes the listening sockets,
+and each connection after its next answer. Idle connections keep such
 a HAProxy alive (`option idle-close-on-response`), so its end says nothing; its console tells how many requests are
 still on their way, and a session that was opened before the signal outlives it.
 """
@@ -16,6 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
+
+from serve_app.front.haproxy import SUPERVISOR
 
 LIMIT_S = 20.0
 """How long requests may take to be answered, as long as Serve gives a replica."""
@@ -35,7 +38,7 @@ def console(wanted: Path) -> Path:
 
 
 def soft_stop(processes: Iterable[psutil.Process], console: Path, limit_s: float = LIMIT_S) -> None:
-    """Let the HAProxy processes among `processes` take nothing more, and return when nothing is on its way.
+    """Let HAProxy and its supervisors among `processes` take nothing more, and return when nothing is on its way.
 
     `console` is the admin socket of the newest. Returns after `limit_s` at the latest, at once without HAProxy.
     """
@@ -48,13 +51,21 @@ def soft_stop(processes: Iterable[psutil.Process], console: Path, limit_s: float
         session.sendall(b"prompt\n")
         _read(session)
         for process in ours:
-            with contextlib.suppress(psutil.Error):
-                process.send_signal(signal.SIGUSR1)
+            _ask_to_end(process)
         _wait_until_quiet(session, limit_s)
 
 
+def _ask_to_end(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.Error):
+        parent = process.parent()
+        if _is_supervisor(process):
+            process.send_signal(signal.SIGUSR2)
+        elif parent is None or not _is_supervisor(parent):
+            process.send_signal(signal.SIGUSR1)
+
+
 def left_behind(folder: Path) -> set[psutil.Process]:
-    """Return the HAProxy processes that still run with a configuration in `folder`, whoever their parent is."""
+    """Return HAProxy and its supervisors that still run with a configuration in `folder`, whoever their parent is."""
     return {process for process in psutil.process_iter() if _is_haproxy(process) and _mentions(process, folder)}
 
 
@@ -67,9 +78,14 @@ def _mentions(process: psutil.Process, folder: Path) -> bool:
 
 def _is_haproxy(process: psutil.Process) -> bool:
     try:
-        return "haproxy" in process.name()
+        return "haproxy" in process.name() or _is_supervisor(process)
     except psutil.Error:
         return False
+
+
+def _is_supervisor(process: psutil.Process) -> bool:
+    """Return whether a process runs `supervisor.main`, by its command; raises `psutil.Error` where it is gone."""
+    return any(SUPERVISOR in word for word in process.cmdline()[:4])
 
 
 def _wait_until_quiet(session: socket.socket, limit_s: float) -> None:

@@ -1,4 +1,4 @@
-"""Plain HTTP clients without retries, and what became of every request they sent.
+"""Clients without retries, and what became of every request they sent.
 
 An answer is a 200 whose body holds what it must. A refusal is a 408, 503 or 504 in the protocol's own form. Lost is all
 else: a connection that ends, a body in no protocol's form, another status, a wrong answer, silence for `HANG_S`.
@@ -11,9 +11,14 @@ import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tests.faults.clients import Speaker
 
 HANG_S = 10.0
 PAUSE_S = 0.02
@@ -22,6 +27,8 @@ REFUSALS = (408, 503, 504)
 UNREACHABLE = "connection refused"
 
 Kind = Literal["answered", "refused", "lost"]
+Fate = tuple[Kind, str]
+"""What became of a request, and why if it was not answered."""
 Check = Callable[[dict[str, str], bytes], str | None]
 """Returns what is wrong with an answer's headers and body, None if nothing is."""
 
@@ -36,6 +43,12 @@ class Target:
     check: Check
     status: int = 200
     """What a right answer has: a bad request's is another."""
+    model: str = ""
+    row: np.ndarray | None = None
+    """What clients that write the request themselves send, `[1, …]` float32, and to which model."""
+    check_values: Callable[[str, np.ndarray], str | None] = lambda *_: None
+    """What is wrong with their answer, by its version and values."""
+    grpc_port: int = 0
 
     @staticmethod
     def post(port: int, path: str, body: bytes, check: Check, **headers: object) -> Target:
@@ -44,6 +57,22 @@ class Target:
         named |= {name.replace("_", "-"): value for name, value in headers.items()}
         head = "".join(f"{name}: {value}\r\n" for name, value in named.items())
         return Target(port, f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body, check)
+
+    def with_request(self, request: bytes) -> Target:
+        """Return the target with another message."""
+        return replace(self, request=request)
+
+    def rewritten(self, change: Callable[[bytes], bytes]) -> Target:
+        """Return the target with its head, without the empty line, changed."""
+        head, end, body = self.request.partition(b"\r\n\r\n")
+        return self.with_request(change(head) + end + body)
+
+    def parts(self) -> tuple[str, dict[str, str], bytes]:
+        """Return the path, the headers but for those that every library sends itself, and the body."""
+        head, _, body = self.request.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        named = dict(line.split(": ", 1) for line in lines)
+        return first.split()[1], {k: v for k, v in named.items() if k not in {"Host", "Content-Length"}}, body
 
 
 @dataclass(slots=True)
@@ -54,11 +83,12 @@ class Sent:
     ended_s: float
     kind: Kind
     detail: str
+    client: str = "one packet"
 
 
 @dataclass
 class Load:
-    """`clients` closed loops against one target, from `start` to `stop`."""
+    """`clients` closed loops against one target, from `start` to `stop`; the kinds of `ways` take turns."""
 
     target: Target
     clients: int
@@ -67,13 +97,18 @@ class Load:
     hang_s: float = HANG_S
     ends_when_refused: bool = False
     """Whether a client ends where it cannot connect, which counts as refused: for a server that is to end."""
+    ways: Sequence[str] = ("one packet",)
+    """Names of `tests.faults.clients.KINDS`."""
     sent: list[Sent] = field(default_factory=list)
+    killed_s: list[float] = field(default_factory=list)
+    """When something was killed."""
     _stopping: bool = False
 
     async def run(self) -> None:
         """Send until `stop` was called and `wanted` requests have their fate."""
         self._started_s = time.monotonic()
-        await asyncio.gather(*(self._client() for _ in range(self.clients)))
+        ways = itertools.islice(itertools.cycle(self.ways), self.clients)
+        await asyncio.gather(*map(self._client, ways))
         self.sent.sort(key=lambda sent: sent.ended_s)
 
     def stop(self) -> None:
@@ -85,12 +120,14 @@ class Load:
         """Seconds since the start."""
         return time.monotonic() - self._started_s
 
-    async def _client(self) -> None:
-        connection = Connection(self.target)
+    async def _client(self, way: str) -> None:
+        from tests.faults.clients import KINDS
+
+        connection = KINDS[way](self.target)
         while not (self._stopping and len(self.sent) >= self.wanted):
             sent_s = self.now_s
             kind, detail = await self._fate(connection)
-            self.sent.append(Sent(sent_s, self.now_s, kind, detail))
+            self.sent.append(Sent(sent_s, self.now_s, kind, detail, way))
             if detail == UNREACHABLE and self.ends_when_refused:
                 return
             if kind != "answered":
@@ -98,7 +135,7 @@ class Load:
                 await asyncio.sleep(PAUSE_S)
         connection.close()
 
-    async def _fate(self, connection: Connection) -> tuple[Kind, str]:
+    async def _fate(self, connection: Speaker) -> Fate:
         try:
             return await asyncio.wait_for(connection.ask(), self.hang_s)
         except asyncio.TimeoutError:
@@ -117,23 +154,22 @@ class Connection:
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
-    async def ask(self) -> tuple[Kind, str]:
+    async def ask(self) -> Fate:
         """Send the request once and return its fate; raises `OSError` and the like where the connection ends."""
         if self._reader is None or self._reader.at_eof():
             self.close()
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._target.port)
         assert self._reader is not None
         assert self._writer is not None
-        self._writer.write(self._target.request)
+        await self._send(self._writer)
         status, headers, body = await self._answer(self._reader)
         if headers.get("connection", "").lower() == "close":
             self.close()
-        if status == self._target.status:
-            wrong = self._target.check(headers, body)
-            return ("answered", "") if wrong is None else ("lost", wrong)
-        if status in REFUSALS and is_protocol_form(headers, body):
-            return "refused", str(status)
-        return "lost", f"{status} {headers.get('content-type', '')} {body[:60]!r}"
+        return verdict(self._target, status, headers, body)
+
+    async def _send(self, writer: asyncio.StreamWriter) -> None:
+        """Write the whole request at once."""
+        writer.write(self._target.request)
 
     async def _answer(self, reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
         lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -159,6 +195,17 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
     return body
 
 
+def verdict(target: Target, status: int, headers: dict[str, str], body: bytes) -> Fate:
+    """Return what an answer is, by its status, headers and body."""
+    headers = {name.lower(): value for name, value in headers.items()}
+    if status == target.status:
+        wrong = target.check(headers, body)
+        return ("answered", "") if wrong is None else ("lost", wrong)
+    if status in REFUSALS and is_protocol_form(headers, body):
+        return "refused", str(status)
+    return "lost", f"{status} {headers.get('content-type', '')} {body[:60]!r}"
+
+
 def is_protocol_form(headers: dict[str, str], body: bytes) -> bool:
     """Return whether an error is `{"error": TEXT}`, as Open Inference and TensorFlow Serving have it."""
     if not headers.get("content-type", "").startswith("application/json"):
@@ -180,7 +227,26 @@ def summary(load: Load) -> dict[str, Any]:
         "longest_stall_s": round(longest_stall_s(load), 2),
         "longest_wait_s": round(max((sent.ended_s - sent.sent_s for sent in load.sent), default=0.0), 2),
         "why": dict(details.most_common(6)),
+        **({"by_client": by_client(load), "not_answered": not_answered(load)} if len(load.ways) > 1 else {}),
     }
+
+
+def by_client(load: Load) -> dict[str, dict[str, int]]:
+    """Return the counts of every kind of client."""
+    counts = Counter((sent.client, sent.kind) for sent in load.sent)
+    return {way: {kind: n for (client, kind), n in counts.items() if client == way} for way in load.ways}
+
+
+def not_answered(load: Load, most: int = 40) -> list[str]:
+    """Return each of the first `most` that were not answered, with its times relative to the kill before its end."""
+    failed = [sent for sent in load.sent if sent.kind != "answered"]
+    return [_told(sent, load.killed_s) for sent in failed[:most]]
+
+
+def _told(sent: Sent, killed_s: list[float]) -> str:
+    kill_s = max((when for when in killed_s if when <= sent.ended_s), default=sent.sent_s)
+    times = f"sent {1000 * (sent.sent_s - kill_s):+.0f} ms, ended {1000 * (sent.ended_s - kill_s):+.0f} ms"
+    return f"{sent.client}: {sent.kind} {sent.detail}; {times}"
 
 
 def longest_stall_s(load: Load) -> float:

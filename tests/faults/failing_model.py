@@ -17,11 +17,12 @@ from typing import Any
 
 from tests.faults import requests
 from tests.faults.client import Load
+from tests.faults.clients import RAW
 from tests.faults.kill_only_replica import answered_again
-from tests.faults.report import main
+from tests.faults.report import Arguments, main
 from tests.faults.stand import application, stand, under, until
 
-CLIENTS = 4
+CLIENTS = 13
 HANG_S = 90.0
 """Who waits in the hung replica's queue is answered by the next one."""
 TIMEOUT_S = 5.0
@@ -31,10 +32,10 @@ LONG_S = 15.0
 """More than the three health checks in a row that Serve wants before it replaces a replica."""
 
 
-def run(word: str, wanted: int | None = None, **args: Any) -> dict[str, Any]:
+def run(word: str, args: Arguments, **options: Any) -> dict[str, Any]:
     """Tell the model `word`; return the counts, and when it was found out and replaced, in seconds after that."""
     with tempfile.TemporaryDirectory() as folder:
-        model = application("switched", "switched", source_args={"folder": folder}, hang_timeout_s=TIMEOUT_S, **args)
+        model = application("switched", "switched", source_args={"folder": folder}, hang_timeout_s=TIMEOUT_S, **options)
         with stand(model) as hurt:
 
             def deed() -> dict[str, Any]:
@@ -48,15 +49,16 @@ def run(word: str, wanted: int | None = None, **args: Any) -> dict[str, Any]:
                 answered_s = time.monotonic() - told_s
                 return {"event": found["event"], "found_s": round(found_s, 1), "answers_again_s": round(answered_s, 1)}
 
-            load = Load(requests.numbers(hurt.port, "switched"), CLIENTS, wanted or 0, HANG_S)
+            target = requests.numbers(hurt.port, "switched", hurt.server.grpc_port)
+            load = Load(target, CLIENTS, args.requests or 0, HANG_S, ways=args.ways)
             return under(load, deed, AFTER_S)
 
 
-def bad_inputs(wanted: int | None = None) -> dict[str, Any]:
+def bad_inputs(args: Arguments) -> dict[str, Any]:
     """Send nothing but inputs that the model fails on; the replica must stay, and answer the next good one."""
     with stand(application("picky", "picky")) as hurt:
         (before,) = hurt.replicas("picky")
-        load = Load(requests.negative(hurt.port, "picky"), CLIENTS, wanted or 0)
+        load = Load(requests.negative(hurt.port, "picky"), CLIENTS, args.requests or 0, ways=RAW)
         found = under(load, lambda: time.sleep(LONG_S))
         after = Load(requests.numbers(hurt.port, "picky"), CLIENTS, 100)
         after.stop()

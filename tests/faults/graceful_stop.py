@@ -12,13 +12,13 @@ from typing import Any
 
 from tests.faults import requests
 from tests.faults.client import Load
-from tests.faults.report import main
+from tests.faults.report import Arguments, main
 from tests.faults.stand import application, stand, under
 
-CLIENTS = 8
+CLIENTS = 13
 
 
-def run(wanted: int | None = None) -> dict[str, Any]:
+def run(args: Arguments) -> dict[str, Any]:
     """Stop the server in the midst of a load; return the counts."""
     with stand(application("numbers", "numbers")) as hurt:
 
@@ -26,7 +26,8 @@ def run(wanted: int | None = None) -> dict[str, Any]:
             left = hurt.server.stop(signal.SIGTERM)
             return {"processes_left": len(left), "exit_code": hurt.server.process.returncode}
 
-        load = Load(requests.numbers(hurt.port), CLIENTS, wanted or 0, ends_when_refused=True)
+        target = requests.numbers(hurt.port, grpc_port=hurt.server.grpc_port)
+        load = Load(target, CLIENTS, args.requests or 0, ends_when_refused=True, ways=args.ways)
         return under(load, deed)
 
 

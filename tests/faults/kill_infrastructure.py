@@ -13,7 +13,7 @@ from typing import Any
 from tests.faults import requests
 from tests.faults.client import Load
 from tests.faults.kill_only_replica import answered_again
-from tests.faults.report import main
+from tests.faults.report import Arguments, main
 from tests.faults.stand import application, kill, stand, under, until
 
 WORDS = {
@@ -22,23 +22,25 @@ WORDS = {
     "haproxy": "bin/haproxy ",
 }
 """What the command of each has in it."""
-CLIENTS = 8
+CLIENTS = 13
 AFTER_S = 5.0
 
 
-def run(part: str, wanted: int | None = None) -> dict[str, Any]:
+def run(part: str, args: Arguments) -> dict[str, Any]:
     """Kill `part`, wait until it is back; return the counts, and for how long requests failed."""
     with stand(application("numbers", "numbers")) as hurt:
 
         def deed() -> dict[str, Any]:
             old = hurt.processes(WORDS[part])[-1]
+            load.killed_s.append(load.now_s)
             kill(old)
             new = until(lambda: [p for p in hurt.processes(WORDS[part]) if p.pid != old.pid])
             until(lambda: answered_again(load))
             until(lambda: hurt.running("numbers") == 1)
             return {"is_back": bool(new)}
 
-        load = Load(requests.numbers(hurt.port), CLIENTS, wanted or 0)
+        target = requests.numbers(hurt.port, grpc_port=hurt.server.grpc_port)
+        load = Load(target, CLIENTS, args.requests or 0, ways=args.ways)
         return under(load, deed, AFTER_S)
 
 

@@ -7,13 +7,32 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.faults.clients import ALL, PLAIN
+
+WAYS = {"all": ALL, "plain": PLAIN}
 RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results" / "faults.json"
 
-Case = Callable[[int | None], dict[str, Any]]
-"""Takes the number of requests, None for its own, and returns what came of it."""
+ELSEWHERE = ("when", "why", "by_client", "not_answered")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What the command line says; None leaves it to the case."""
+
+    requests: int | None = None
+    """At least so many."""
+    kills: int | None = None
+    """At least so many, where one case may kill again and again."""
+    ways: tuple[str, ...] = ALL
+    """Kinds of clients, by their names in `tests.faults.clients.KINDS`."""
+
+
+Case = Callable[[Arguments], dict[str, Any]]
+"""Returns what came of it."""
 
 
 def main(fault: str, cases: Mapping[str, Case]) -> None:
@@ -23,12 +42,15 @@ def main(fault: str, cases: Mapping[str, Case]) -> None:
     """
     parser = argparse.ArgumentParser(prog=f"python -m tests.faults.{fault}")
     parser.add_argument("--requests", type=int, help="how many at least; a tenth of them are too few for a figure")
+    parser.add_argument("--kills", type=int, help="how many at least")
+    parser.add_argument("--clients", default="all", help="all, plain, or names of kinds with commas")
     parser.add_argument("--case", choices=list(cases), help="all, if not given")
     args = parser.parse_args()
+    ways = WAYS.get(args.clients) or tuple(args.clients.split(","))
     failed = False
     for name, case in cases.items():
         if args.case in (None, name):
-            result = case(args.requests)
+            result = case(Arguments(args.requests, args.kills, ways))
             keep(f"{fault}: {name}", result)
             failed = failed or "error" in result
     sys.exit(failed)
@@ -50,7 +72,7 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     for name, result in sorted(results.items()):
         if all(column in result for column in columns):
             cells = [f"{result[column]:,}" for column in columns]
-            also = {key: value for key, value in result.items() if key not in {*columns, "when", "why"} and value}
+            also = {key: value for key, value in result.items() if key not in {*columns, *ELSEWHERE} and value}
             lines.append(f"| {name} | {' | '.join(cells)} | {', '.join(f'{k} {v}' for k, v in also.items())} |")
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ from tests.faults.client import Target, is_protocol_form
 BINARY = "application/octet-stream"
 
 
-def numbers(port: int, name: str = "numbers") -> Target:
+def numbers(port: int, name: str = "numbers", grpc_port: int = 0) -> Target:
     """Return the JSON request of one row of 16 numbers."""
     row = np.arange(16, dtype=np.float32)
     tensor = {"name": "x", "shape": [1, 16], "datatype": "FP32", "data": row.tolist()}
@@ -23,7 +23,17 @@ def numbers(port: int, name: str = "numbers") -> Target:
         values = np.array(answer["outputs"][0]["data"], np.float32)
         return wrong(answer["model_version"], values, row)
 
-    return Target.post(port, f"/v2/models/{name}/infer", body, check, Content_Type="application/json")
+    target = Target.post(port, f"/v2/models/{name}/infer", body, check, Content_Type="application/json")
+    return _typed(target, name, row[None], row, grpc_port)
+
+
+def _typed(target: Target, name: str, row: np.ndarray, unscaled: np.ndarray, grpc_port: int) -> Target:
+    """Return the target with what clients need that write the request themselves."""
+
+    def check(version: str, values: np.ndarray) -> str | None:
+        return wrong(version, values, unscaled)
+
+    return dataclasses.replace(target, model=name, row=row, check_values=check, grpc_port=grpc_port)
 
 
 def negative(port: int, name: str) -> Target:
@@ -38,7 +48,7 @@ def negative(port: int, name: str) -> Target:
     return dataclasses.replace(target, status=500)
 
 
-def picture(port: int, name: str = "picture") -> Target:
+def picture(port: int, name: str = "picture", grpc_port: int = 0) -> Target:
     """Return the binary request of one picture, 602 KB."""
     pixels = np.random.default_rng(3).integers(0, 256, (1, 224, 224, 3)).astype(np.float32)
     tensor = {
@@ -55,7 +65,8 @@ def picture(port: int, name: str = "picture") -> Target:
         return wrong(json.loads(body[:length])["model_version"], np.frombuffer(body[length:], "<f4"), largest)
 
     body, lengths = head + pixels.tobytes(), {"Inference_Header_Content_Length": len(head)}
-    return Target.post(port, f"/v2/models/{name}/infer", body, check, Content_Type=BINARY, **lengths)
+    target = Target.post(port, f"/v2/models/{name}/infer", body, check, Content_Type=BINARY, **lengths)
+    return _typed(target, name, pixels, largest, grpc_port)
 
 
 def wrong(version: str, got: np.ndarray, unscaled: np.ndarray) -> str | None:

@@ -8,6 +8,7 @@ With `max_surge_percent: 100` Serve starts the new replica before it stops the o
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import subprocess
 import urllib.error
@@ -19,18 +20,18 @@ import yaml
 
 from tests.faults import requests
 from tests.faults.client import Check, Load, Target
-from tests.faults.report import main
+from tests.faults.report import Arguments, main
 from tests.faults.stand import Stand, application, stand, under, until
 from tests.support.processes import BIN, clean_environ
 
 REQUESTS = 20_000
-CLIENTS = 8
+CLIENTS = 13
 HANG_S = 60.0
 AFTER_S = 3.0
 SPARE = {"max_surge_percent": 100}
 
 
-def run(deployment: dict[str, Any], hang_s: float, wanted: int) -> dict[str, Any]:
+def run(deployment: dict[str, Any], hang_s: float, wanted: int, ways: tuple[str, ...]) -> dict[str, Any]:
     """Deploy version 2 while version 1 answers; return the counts, and how often each version answered."""
     apps = [
         application("numbers", "numbers", version=str(n), source_args={"scale": float(n)}, deployment=deployment)
@@ -38,8 +39,8 @@ def run(deployment: dict[str, Any], hang_s: float, wanted: int) -> dict[str, Any
     ]
     with stand(apps[0], dashboard=True) as hurt:
         versions: dict[str, int] = {}
-        target = counted(requests.numbers(hurt.port), versions)
-        load = Load(target, CLIENTS, wanted, hang_s)
+        target = counted(requests.numbers(hurt.port, grpc_port=hurt.server.grpc_port), versions)
+        load = Load(target, CLIENTS, wanted, hang_s, ways=ways)
 
         def deed() -> dict[str, Any]:
             deploy(hurt, apps[1])
@@ -99,17 +100,17 @@ def counted(target: Target, versions: dict[str, int]) -> Target:
             versions[version] = versions.get(version, 0) + 1
         return fault
 
-    return Target(target.port, target.request, check)
+    return dataclasses.replace(target, check=check)
 
 
-def spare_slot(wanted: int | None = None) -> dict[str, Any]:
+def spare_slot(args: Arguments) -> dict[str, Any]:
     """Both versions fit at once."""
-    return run(SPARE, 10.0, wanted or REQUESTS)
+    return run(SPARE, 10.0, args.requests or REQUESTS, args.ways)
 
 
-def no_spare_slot(wanted: int | None = None) -> dict[str, Any]:
+def no_spare_slot(args: Arguments) -> dict[str, Any]:
     """The old replica holds every slot."""
-    return run({"ray_actor_options": {"num_cpus": psutil.cpu_count() or 1}}, HANG_S, wanted or 0)
+    return run({"ray_actor_options": {"num_cpus": psutil.cpu_count() or 1}}, HANG_S, args.requests or 0, args.ways)
 
 
 if __name__ == "__main__":

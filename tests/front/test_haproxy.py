@@ -257,7 +257,7 @@ def test_rules_that_haproxy_refuses_are_left_out(tmp_path):
     broken = path.read_text() + "nonsense\n"
     path.write_text(broken)
     code = f"import sys; sys.path.insert(0, {str(Path(haproxy.__file__).parent)!r}); import haproxy; "
-    code += f"from pathlib import Path; haproxy._improve({haproxy.haproxy()!r}, Path({str(path)!r}))"
+    code += f"from pathlib import Path; haproxy.improve({haproxy.haproxy()!r}, Path({str(path)!r}))"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert "Serve's own rules" in done.stderr
     assert path.read_text() == broken

@@ -88,7 +88,7 @@ def serve(
         if write is not None:
             _write(make, Options(host, port, address, dashboard, grpc_port), write)
         else:
-            run.serve(make, Options(host, port, address, dashboard, grpc_port))
+            raise typer.Exit(run.serve(make, Options(host, port, address, dashboard, grpc_port)))
     except SoloError as error:
         typer.secho(f"solo serve: {error}", fg="red", err=True)
         raise typer.Exit(1) from None

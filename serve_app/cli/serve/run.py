@@ -8,13 +8,17 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from deployments.errors import ConfigError
+import typer
+
+from deployments.errors import ConfigError, SoloError
 from serve_app.cli import progress
+from serve_app.cli.serve import own_session
 from serve_app.cli.serve.say import say
 from serve_app.cli.serve.waiting import wait_until_answering, wait_until_running
 from serve_app.cli.serve.watching import Watch
 from serve_app.cluster import controller, running
-from serve_app.cluster.deploying import cluster, end
+from serve_app.cluster.deploying import cluster
+from serve_app.cluster.ending import end
 from serve_app.cluster.options import Options
 from serve_app.cluster.resources import cluster_address
 from serve_app.config.grpc_options import with_grpc
@@ -25,15 +29,24 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 
 
-def serve(make: Callable[[], ServeConfig], options: Options) -> None:
-    """Serve the config that `make` returns until SIGINT or SIGTERM; every process started here is gone afterwards.
+def serve(make: Callable[[], ServeConfig], options: Options) -> int:
+    """Serve the config that `make` returns until SIGINT or SIGTERM, and return the exit status.
 
     `make` is called when Ray's environment is set, for a config's check imports Ray.
 
-    Raises `ConfigError` before anything starts where the config is wrong, and `LoadError` where a model cannot
-    be served; in both cases nothing is left running.
+    Every process started here is gone afterwards, and whatever went wrong has been said: 1 where the config is, before
+    anything starts, or where a model cannot be served.
     """
     folder = environment.apply()
+    try:
+        return own_session.run(lambda: _serve(make, options))
+    finally:
+        # A HAProxy that Serve started while it shut down, out of reach since its parent is gone.
+        end(soft_stop.left_behind(folder))
+        environment.remove(folder)
+
+
+def _serve(make: Callable[[], ServeConfig], options: Options) -> int:
     try:
         config = make()
         raw = with_address(config.raw, options)
@@ -45,10 +58,10 @@ def serve(make: Callable[[], ServeConfig], options: Options) -> None:
             say(remark)
         environment.leave_free({raw["http_options"]["port"], raw["grpc_options"]["port"]})
         _run(raw, config, options)
-    finally:
-        # A HAProxy that Serve started while it shut down, out of reach since its parent is gone.
-        end(soft_stop.left_behind(folder))
-        environment.remove(folder)
+    except SoloError as error:
+        typer.secho(f"solo serve: {error}", fg="red", err=True)
+        return 1
+    return 0
 
 
 def _run(raw: dict[str, Any], config: ServeConfig, options: Options) -> None:
