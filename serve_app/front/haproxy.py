@@ -44,7 +44,8 @@ WAIT_S = 10
 """How long a unary gRPC call may take to send its message, or a buffer's worth of it: more than the name needs."""
 
 HEADERS_S = 30
-"""How long a client may take to send a request's head; Serve sets no bound but an hour of silence."""
+"""How long a client may take to send a request's head and what HAProxy waits for of its body (`WHOLE`); Serve sets no
+bound but an hour of silence."""
 IN_FLIGHT = 256
 """Requests that one replica works on at once: about 0.2 s of work for its HTTP side, and a quarter of it per batch."""
 QUEUED = 64
@@ -68,6 +69,7 @@ WHOLE = "    option http-buffer-request\n"
 """Without it a request is passed on with its head, and most clients send the body in a second packet."""
 LOST = "    http-response set-status 503 if { status 502 }\n"
 """A replica's custodian says 502 of a request that died with it (`serve_app/fast_path/custodian.py`)."""
+TOO_SLOW = b'{"error":"the request did not arrive in time"}'
 UNAVAILABLE = b'{"error":"no replica of this model can answer now; try again"}'
 OVERLOADED = '{\\"error\\":\\"this model has more requests than it can answer; try again\\"}'
 STARTING = '{\\"error\\":\\"the front door does not know its applications yet; try again\\"}'
@@ -127,9 +129,12 @@ def lost_places(config: str) -> list[str]:
 def tighten(config: str, unavailable: Path) -> str:
     """Return the configuration with errors in the protocol's form, side doors closed and no needless log.
 
-    `unavailable` is the file with HAProxy's own answer to what it cannot deliver.
+    `unavailable` is the file with HAProxy's own answer to what it cannot deliver; beside it is the one to what does not
+    arrive.
     """
     config = re.sub(r"(?m)^(    errorfile 50[234]) .*$", rf"\1 {unavailable}", config)
+    late = f"    errorfile 408 {unavailable.with_name('408.http')}\n"
+    config = re.sub(r"(?m)^    errorfile 502 ", rf"{late}\g<0>", config)
     config = re.sub(r'(?m)^    http-request return status 404 .* lf-string "Path .*$', _no_path(config), config)
     config = re.sub(r"(?m)^(    stats socket .*) mode 666 ", r"\1 mode 600 ", config)
     # uvicorn puts its name on every answer, and Serve has no setting for that.
@@ -178,10 +183,10 @@ def _no_path(config: str) -> str:
     return f'    http-request return status 503 content-type application/json hdr retry-after 1 string "{STARTING}"'
 
 
-def unavailable_answer() -> bytes:
-    """Return the whole HTTP message for requests that reached no replica."""
-    head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
-    return f"{head}content-length: {len(UNAVAILABLE)}\r\nconnection: close\r\n\r\n".encode() + UNAVAILABLE
+def own_answer(status: str, headers: str, body: bytes) -> bytes:
+    """Return a whole HTTP message of HAProxy's own; `headers` are lines with their ends."""
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}"
+    return f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body
 
 
 def _v1_rule(name: str) -> str:
@@ -245,7 +250,8 @@ def improve(program: str, path: Path) -> None:
     improved = path.with_name(path.name + ".solo")
     unavailable = path.with_name("503.http")
     try:
-        unavailable.write_bytes(unavailable_answer())
+        unavailable.write_bytes(own_answer("503 Service Unavailable", "retry-after: 1\r\n", UNAVAILABLE))
+        path.with_name("408.http").write_bytes(own_answer("408 Request Timeout", "", TOO_SLOW))
         config = path.read_text(encoding="utf-8")
         if lost := lost_places(config):
             sys.stderr.write(f"Serve's HAProxy configuration is another: rules are missing for {', '.join(lost)}\n")

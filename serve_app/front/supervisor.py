@@ -6,9 +6,9 @@ to the configuration (`haproxy.improve`), opens the sockets, and runs HAProxy wi
 While HAProxy is away, connections wait in the sockets' queues. On the next change the next supervisor is handed the
 same sockets, so that a connection that waits is never reset.
 
-Serve's admin socket is answered here: passed on to HAProxy's own, with the answer's process id as Serve knows it. Where
-HAProxy cannot be started again this process ends, and Serve's own health check does the rest; where this process is
-killed the kernel ends HAProxy with it.
+Serve's admin socket is answered here: passed on to HAProxy's own, with the process id that Serve expects of it
+(`HAProxyApi._get_running_pid`). Where HAProxy cannot be started again this process ends, and Serve's own health check
+does the rest; where this process is killed the kernel ends HAProxy with it.
 
 - SIGUSR1, Serve's request after a change: HAProxy finishes what it has, and this process ends with it.
 - SIGUSR2, at the server's end: the same, but connections that wait are taken first, and new ones are not begun.

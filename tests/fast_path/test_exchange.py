@@ -511,7 +511,7 @@ def test_every_name_of_uvicorns_that_is_used_is_looked_for() -> None:
         for node in ast.walk(trees[1])
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "_protocol"
     }
-    own = set(vars(parser._Predicting)) | {"_exchange", "handler", "cycle"}
+    own = set(vars(parser._Predicting)) | {"_exchange", "handler", "cycle", "marks", "slot"}
     assert used - own <= {*parser._METHODS, *parser._FIELDS}
     assert {"flow", "server_state", "scope", "on_response_complete"} <= used
 

@@ -182,15 +182,16 @@ def test_tensorflow_servings_paths(front, path, app, arrives):
     connection.close()
 
 
-def test_the_process_is_haproxy_with_serves_arguments(front):
-    # Serve recognises its own workers by the configuration's path among their arguments.
+def test_the_process_has_serves_arguments(front):
+    # Serve recognises its own workers by the configuration's path among their arguments; HAProxy is a child of it.
     _, _, path = front
     found = [
         (Path(f"/proc/{pid}/exe").resolve().name, arguments)
         for pid in filter(str.isdigit, os.listdir("/proc"))
         if str(path).encode() in (arguments := _arguments(pid))
     ]
-    assert [name for name, _ in found] == ["haproxy"]
+    assert len(found) == 1
+    assert found[0][0].startswith("python")
 
 
 def _arguments(pid: str) -> list[bytes]:
@@ -248,7 +249,7 @@ def test_a_place_that_is_gone_is_told(tmp_path, capsys, line, other, place):
         changed = changed.replace("    mode http\n", "    mode tcp\n")
     path.write_text(changed)
     assert place in haproxy.lost_places(path.read_text())
-    haproxy._improve("true", path)
+    haproxy.improve("true", path)
     assert place in capsys.readouterr().err
 
 
@@ -305,6 +306,19 @@ def test_what_reaches_no_replica_is_answered_in_the_protocols_form(tmp_path, app
             assert list(json.load(answer)) == ["error"]
             connection.close()
         process.kill()
+
+
+def test_a_body_that_does_not_arrive_is_told_so_in_the_protocols_form(tmp_path):
+    path, http_port, _ = render(tmp_path, {"gateway": free_port()}, {}, with_grpc=False)
+    path.write_text(path.read_text().replace("\ndefaults\n", "\ndefaults\n    timeout http-request 300ms\n", 1))
+    with subprocess.Popen([haproxy.write_launcher(tmp_path), "-db", "-f", path], stderr=subprocess.PIPE) as process:
+        _wait_for(http_port)
+        with socket.create_connection(("127.0.0.1", http_port), 10) as connection:
+            connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{")
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        process.kill()
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert list(json.loads(answer.partition(b"\r\n\r\n")[2])) == ["error"]
 
 
 def test_what_a_replica_cannot_take_is_refused_at_once(tmp_path):

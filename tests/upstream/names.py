@@ -91,6 +91,18 @@ NAMES = (
         "`solo serve` ends with an error; `serve run` works",
     ),
     Private(
+        RAY_REPLICA,
+        "ReplicaActor.get_num_ongoing_requests",
+        "serve_app/cluster/ending.py",
+        "requests that came past HAProxy are not waited for when the server ends",
+    ),
+    Private(
+        "ray.serve._private.haproxy",
+        "HAProxyApi._get_running_pid",
+        "serve_app/front/supervisor.py",
+        "Serve takes it for dead, and no model is reached: it knows its HAProxy by the process id of `show info`",
+    ),
+    Private(
         "ray._private.state",
         "available_resources_per_node",
         "serve_app/cluster/resources.py",
