@@ -22,6 +22,8 @@ from tests.faults.client import Connection, Fate, Target, verdict
 PIECE_BYTES = 37
 PIECE_PAUSE_S = 0.002
 CHUNKS = 3
+REFUSED = ("Connection refused", "failed to connect to all addresses")
+"""What libraries say where nobody listens: nothing was sent."""
 
 
 class Speaker(Protocol):
@@ -99,11 +101,16 @@ class Library:
             self._client = self._open()
         try:
             return self._fate(self._client)
-        except InferenceServerException as error:
+        except Exception as error:  # every library has its own
+            if any(word in str(error) for word in REFUSED):
+                raise ConnectionRefusedError from error
+            return self._failed(error)
+
+    def _failed(self, error: Exception) -> Fate:
+        if isinstance(error, InferenceServerException):
             status = str(error.status() or "")
             return ("refused" if status in {"408", "503", "504"} else "lost"), f"{status} {error.message()[:80]}"
-        except Exception as error:  # every library has its own
-            return "lost", f"{type(error).__name__} {str(error)[:80]}"
+        return "lost", f"{type(error).__name__} {str(error)[:80]}"
 
     def close(self) -> None:
         """End the connection once the request on its way has its fate."""

@@ -172,17 +172,22 @@ def test_a_plain_serve_run_answers_the_same_and_says_what_is_missing(folder: Pat
         assert "RAY_SERVE_ENABLE_HA_PROXY" in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_every_process(folder: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
+def test_a_signal_ends_every_process(folder: Path, number: signal.Signals, whole_group: bool) -> None:
+    """Ctrl-C, which a terminal sends to the whole group, by somebody who is impatient; and `kill`."""
     (folder / number.name).mkdir()
     config = write_config(folder / number.name, model_application("digits", "models/digits.keras", **QUICK))
     with solo_serve(config, folder / f"{number.name}.log") as running:
         before = psutil.Process(running.process.pid).children(recursive=True)
         assert any("haproxy" in process.name() for process in before)
-        assert not running.stop(number)
+        files = {Path(word).parents[1] for process in before for word in process.cmdline() if "/haproxy.cfg" in word}
+        assert not running.stop(number, whole_group=whole_group, times=2 if whole_group else 1)
         assert running.process.returncode == 0
         assert not any(process.is_running() for process in before)
-    assert "stopping" in running.log.read_text()
+    assert len(files) == 1
+    assert not any(folder.exists() for folder in files)
+    said = running.log.read_text()
+    assert said.partition("stopping")[1:] == ("stopping", "\n"), "nothing is said on the way"
 
 
 def run_bad(config: Path) -> str:

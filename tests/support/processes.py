@@ -38,10 +38,15 @@ class Server:
     grpc_port: int
     log: Path
 
-    def stop(self, number: int = signal.SIGTERM) -> set[psutil.Process]:
-        """Send `number`, wait for the end, and return every process that was still there after it."""
+    def stop(self, number: int = signal.SIGTERM, *, whole_group: bool = False, times: int = 1) -> set[psutil.Process]:
+        """Send `number` so many times, wait for the end, and return every process that was still there after it."""
         family = {psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)}
-        self.process.send_signal(number)
+        for _ in range(times):
+            if whole_group:
+                os.killpg(self.process.pid, number)
+            else:
+                self.process.send_signal(number)
+            time.sleep(0.3 if times > 1 else 0.0)
         self.process.wait(STOP_S)
         _, alive = psutil.wait_procs(list(family), timeout=10)
         return set(alive)
@@ -114,7 +119,12 @@ def running(command: list[str], log: Path, ports: tuple[int, int], environ: Mapp
 def _running(command: list[str], log: Path, ports: tuple[int, int], environ: Mapping[str, str]) -> Iterator[Server]:
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, env={**clean_environ(), **environ}, stdout=output, stderr=subprocess.STDOUT
+            command,
+            cwd=ROOT,
+            env={**clean_environ(), **environ},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     server = Server(process, f"http://127.0.0.1:{ports[0]}", *ports, log)
     try:
