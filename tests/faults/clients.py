@@ -63,9 +63,17 @@ class Pieces(Connection):
             writer.write(body[start : start + size])
 
 
-def old(target: Target) -> Speaker:
-    """Return a client that speaks HTTP/1.0: one request a connection."""
-    return Connection(target.rewritten(lambda head: head.replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", 1)))
+class Old(Connection):
+    """Speaks HTTP/1.0: one request a connection."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target.rewritten(lambda head: head.replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", 1)))
+
+    async def ask(self) -> Fate:
+        try:
+            return await super().ask()
+        finally:
+            self.close()
 
 
 def closing(target: Target) -> Speaker:
@@ -180,7 +188,7 @@ KINDS: Mapping[str, Callable[[Target], Speaker]] = {
     "body 2 ms later": lambda target: Apart(target, 0.002),
     "body 50 ms later": lambda target: Apart(target, 0.05),
     "body in pieces": Pieces,
-    "HTTP/1.0": old,
+    "HTTP/1.0": Old,
     "Connection: close": closing,
     "chunked": chunked,
     "requests": Requests,

@@ -11,8 +11,10 @@ import pytest
 
 from tests.faults import requests
 from tests.faults.client import Load, Target, longest_stall_s, summary
+from tests.faults.clients import ALL, RAW
+from tests.faults.kill_only_replica import answered_again
 from tests.faults.kill_replica import hurt_one_of_two
-from tests.faults.stand import application, stand
+from tests.faults.stand import Stand, application, kill, stand, under, until
 
 ERROR = b'{"error":"full"}'
 ANSWERS = {
@@ -81,6 +83,16 @@ def test_clients_call_lost_what_is_lost(port: int, path: str, kind: str) -> None
     assert bool(summary(load)["why"]) == (kind != "answered")
 
 
+@pytest.mark.parametrize("way", [way for way in RAW if way != "chunked"])
+def test_every_way_of_sending_arrives_whole(port: int, way: str) -> None:
+    target = Target.post(port, "/good", b"0123456789" * 30, lambda _, body: None if body == b"{}" else "wrong")
+    load = Load(target, clients=1, wanted=3, hang_s=2, ways=(way,))
+    load.stop()
+    asyncio.run(load.run())
+    assert {sent.kind for sent in load.sent} == {"answered"}
+    assert {sent.client for sent in load.sent} == {way}
+
+
 def test_a_stall_is_the_longest_time_without_an_answer(port: int) -> None:
     load = send(port, "/hang")
     assert longest_stall_s(load) >= 1.5
@@ -88,9 +100,28 @@ def test_a_stall_is_the_longest_time_without_an_answer(port: int) -> None:
 
 
 @pytest.mark.serve
-def test_nothing_is_lost_when_one_of_two_replicas_is_killed() -> None:
+def test_killed_replicas_are_not_noticed_and_a_killed_haproxy_hardly() -> None:
     with stand(application("numbers", "numbers", replicas=2)) as hurt:
-        found = hurt_one_of_two(hurt, "numbers", Load(requests.numbers(hurt.port), clients=8, wanted=3000))
+        target = requests.numbers(hurt.port, grpc_port=hurt.server.grpc_port)
+        found = hurt_one_of_two(hurt, "numbers", Load(target, len(ALL), wanted=3000, ways=ALL))
+        load = Load(target, len(ALL), wanted=1000, ways=ALL)
+        (supervisor,) = hurt.processes("front.supervisor")
+        found_after = under(load, lambda: kill_haproxy(hurt, load))
+        assert hurt.processes("front.supervisor") == [supervisor], "Serve has not noticed either"
     assert found["kills"] >= 1
     assert found["sent"] >= 3000
-    assert (found["answered"], found["lost"], found["refused"]) == (found["sent"], 0, 0), found["why"]
+    assert (found["answered"], found["lost"], found["refused"]) == (found["sent"], 0, 0), found["not_answered"]
+    assert found_after["refused"] == 0
+    assert found_after["lost"] <= len(ALL), "only what was on its way"
+    assert not any("refused" in why for why in found_after["why"]), "connections wait"
+    assert found_after["outage_s"] < 5
+
+
+def kill_haproxy(hurt: Stand, load: Load) -> dict[str, bool]:
+    """Kill HAProxy and wait until another answers."""
+    old = hurt.processes("bin/haproxy ")[-1]
+    load.killed_s.append(load.now_s)
+    kill(old)
+    until(lambda: [one for one in hurt.processes("bin/haproxy ") if one.pid != old.pid])
+    until(lambda: answered_again(load))
+    return {}
