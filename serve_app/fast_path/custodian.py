@@ -6,9 +6,9 @@ one whose replica *reset* it: that it ends, without a word to a client that has 
 that somebody else still holds. So this process holds what the replica holds, and once the replica is gone it
 
 - takes no connection more, and those that wait for being taken along with the others;
+- sends the end of the stream everywhere, and reads what still comes, so that nothing is reset;
 - answers 502 where a request is on its way and no answer has begun: HAProxy sends it to another replica, and where it
-  cannot (`LAST_WORDS` says so in the protocol's form) passes the answer on;
-- sends the end of the stream everywhere, and reads what still comes, so that nothing is reset.
+  cannot (`LAST_WORDS` says so in the protocol's form) passes the answer on.
 
 It is one file of the standard library, run by its path with `python -I`: the replica's process is a large one to fork.
 """
@@ -33,6 +33,8 @@ NOT_HELD = 0
 """The slot of all connections that are not held: nobody looks at it."""
 FREE, ASKED, ANSWERING = range(3)
 """What the byte of a slot says: no request is there, one is, or its answer has begun (and may be half sent)."""
+SETTLE_S = 0.1
+"""How long HAProxy may take to let go of connections without a request."""
 LINGER_S = 5.0
 """How long what comes after the end of the stream is read: HAProxy closes at once."""
 WAITED = b'{"error":"the replica that worked on this request died; try again"}'
@@ -70,11 +72,24 @@ def main(control: socket.socket, states: mmap.mmap) -> None:
         elif what == LET_GO and slot in held:
             held.pop(slot).close()
     waiting = [connection for one in listening for connection in refuse(one)]
-    for slot, connection in held.items():
-        farewell(connection, states[slot])
-    for connection in waiting:
-        farewell(connection, FREE)
-    linger([*held.values(), *waiting])
+    part([(connection, states[slot]) for slot, connection in held.items()] + [(one, FREE) for one in waiting])
+
+
+def part(connections: list[tuple[socket.socket, int]]) -> None:
+    """End all connections, by their slots' states: first those without a request.
+
+    HAProxy sends a request again over any connection that it takes for open: three that have just ended, and it gives
+    up. So the others end when it has let go of these.
+    """
+    busy, others = [], []
+    for connection, state in connections:
+        (busy if _is_asked(connection, state) else others).append(connection)
+    for connection in others:
+        farewell(connection)
+    linger(others, SETTLE_S)
+    for connection in busy:
+        farewell(connection, LAST_WORDS)
+    linger(busy + [connection for connection in others if connection.fileno() >= 0])
 
 
 def refuse(listening: socket.socket) -> list[socket.socket]:
@@ -91,12 +106,12 @@ def refuse(listening: socket.socket) -> list[socket.socket]:
     return taken
 
 
-def farewell(connection: socket.socket, state: int) -> None:
-    """Say that a request will get no answer, where there is one and its answer has not begun, and end the stream."""
+def farewell(connection: socket.socket, words: bytes = b"") -> None:
+    """Send `words`, and the end of the stream."""
     with contextlib.suppress(OSError):
         connection.setblocking(False)
-        if state == ASKED or (state == FREE and _has_unread(connection)):
-            connection.send(LAST_WORDS)
+        if words:
+            connection.send(words)
         connection.shutdown(socket.SHUT_WR)
 
 
@@ -124,9 +139,12 @@ def _reads(connection: socket.socket) -> bool:
         return False
 
 
-def _has_unread(connection: socket.socket) -> bool:
+def _is_asked(connection: socket.socket, state: int) -> bool:
+    """Return whether a request is on its way and no answer has begun."""
+    if state != FREE:
+        return state == ASKED
     try:
-        return bool(connection.recv(1, socket.MSG_PEEK))
+        return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
     except OSError:
         return False
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.fast_path.custodian import ASKED, farewell, linger
+from serve_app.fast_path.custodian import ASKED, part
 from serve_app.front import haproxy
 from serve_app.front.environment import FAST
 from tests.front.test_haproxy import _wait_for, render
@@ -30,8 +30,7 @@ def closes(connection: socket.socket) -> None:
 
 def says_so(connection: socket.socket) -> None:
     """What a replica's custodian does."""
-    farewell(connection, ASKED)
-    linger([connection])
+    part([(connection, ASKED)])
 
 
 class Mortal:
