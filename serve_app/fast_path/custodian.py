@@ -81,7 +81,8 @@ def part(connections: list[tuple[socket.socket, int]]) -> None:
     HAProxy sends a request again over any connection that it takes for open: three that have just ended, and it gives
     up. So the others end when it has let go of these.
     """
-    busy, others = [], []
+    busy: list[socket.socket] = []
+    others: list[socket.socket] = []
     for connection, state in connections:
         (busy if _is_asked(connection, state) else others).append(connection)
     for connection in others:
