@@ -81,16 +81,15 @@ def part(connections: list[tuple[socket.socket, int]]) -> None:
     HAProxy sends a request again over any connection that it takes for open: three that have just ended, and it gives
     up. So the others end when it has let go of these.
     """
-    busy: list[socket.socket] = []
-    others: list[socket.socket] = []
-    for connection, state in connections:
-        (busy if _is_asked(connection, state) else others).append(connection)
-    for connection in others:
+    asked = {connection for connection, state in connections if _is_asked(connection, state)}
+    idle = [connection for connection, state in connections if state == FREE and connection not in asked]
+    for connection in idle:
         farewell(connection)
-    linger(others, SETTLE_S)
-    for connection in busy:
-        farewell(connection, LAST_WORDS)
-    linger(busy + [connection for connection in others if connection.fileno() >= 0])
+    linger(idle, SETTLE_S)
+    for connection, _ in connections:
+        if connection.fileno() >= 0:
+            farewell(connection, LAST_WORDS if connection in asked else b"")
+    linger([connection for connection, _ in connections if connection.fileno() >= 0])
 
 
 def refuse(listening: socket.socket) -> list[socket.socket]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from serve_app.fast_path.custodian import ANSWERING, FREE
+from serve_app.fast_path.custodian import ANSWERING
 from serve_app.http.asgi import Message, Receive, Scope, Send
 from serve_app.http.errors import error_response
 
@@ -165,8 +165,6 @@ class Exchange:
         else:
             parts.append(body)
             transport.write(b"".join(parts))
-        if not transport.get_write_buffer_size():
-            protocol.marks[protocol.slot] = FREE
         self.response_complete = True
         if not self.keep_alive:
             transport.close()

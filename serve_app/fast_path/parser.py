@@ -80,6 +80,10 @@ class _Predicting(_Connection):  # type: ignore[misc]
         super().connection_made(transport)
         self.marks[self.slot] = FREE
 
+    def on_response_complete(self) -> None:
+        self.marks[self.slot] = FREE
+        super().on_response_complete()
+
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
         if exchange is None or not exchange.missing_bytes or self.cycle is not exchange:
@@ -109,7 +113,7 @@ class _Predicting(_Connection):  # type: ignore[misc]
     def on_headers_complete(self) -> None:
         exchange = self._taken()
         if exchange is None:
-            self.marks[self.slot] = ANSWERING  # from now on: nobody says when
+            self.marks[self.slot] = ANSWERING  # perhaps: nobody says when it begins
             super().on_headers_complete()
             return
         self.cycle = self._exchange = exchange

@@ -63,11 +63,8 @@ class Pieces(Connection):
             writer.write(body[start : start + size])
 
 
-class Old(Connection):
-    """Speaks HTTP/1.0: one request a connection."""
-
-    def __init__(self, target: Target) -> None:
-        super().__init__(target.rewritten(lambda head: head.replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", 1)))
+class Once(Connection):
+    """Sends one request a connection."""
 
     async def ask(self) -> Fate:
         try:
@@ -76,9 +73,14 @@ class Old(Connection):
             self.close()
 
 
+def old(target: Target) -> Speaker:
+    """Return a client that speaks HTTP/1.0."""
+    return Once(target.rewritten(lambda head: head.replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", 1)))
+
+
 def closing(target: Target) -> Speaker:
     """Return a client that asks for the connection's end with every request."""
-    return Connection(target.rewritten(lambda head: head + b"\r\nConnection: close"))
+    return Once(target.rewritten(lambda head: head + b"\r\nConnection: close"))
 
 
 def chunked(target: Target) -> Speaker:
@@ -188,7 +190,7 @@ KINDS: Mapping[str, Callable[[Target], Speaker]] = {
     "body 2 ms later": lambda target: Apart(target, 0.002),
     "body 50 ms later": lambda target: Apart(target, 0.05),
     "body in pieces": Pieces,
-    "HTTP/1.0": Old,
+    "HTTP/1.0": old,
     "Connection: close": closing,
     "chunked": chunked,
     "requests": Requests,

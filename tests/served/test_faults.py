@@ -105,9 +105,9 @@ def test_killed_replicas_are_not_noticed_and_a_killed_haproxy_hardly() -> None:
         target = requests.numbers(hurt.port, grpc_port=hurt.server.grpc_port)
         found = hurt_one_of_two(hurt, "numbers", Load(target, len(ALL), wanted=3000, ways=ALL))
         load = Load(target, len(ALL), wanted=1000, ways=ALL)
-        (supervisor,) = hurt.processes("front.supervisor")
+        manager = hurt.processes("HAProxyManager")
         found_after = under(load, lambda: kill_haproxy(hurt, load))
-        assert hurt.processes("front.supervisor") == [supervisor], "Serve has not noticed either"
+        assert hurt.processes("HAProxyManager") == manager, "Serve has not noticed either"
     assert found["kills"] >= 1
     assert found["sent"] >= 3000
     assert (found["answered"], found["lost"], found["refused"]) == (found["sent"], 0, 0), found["not_answered"]
