@@ -14,7 +14,6 @@ from deployments.replica import ModelReplica, ReplicaOptions
 from serve_app.cluster import progress
 from serve_app.config.surface import Surface
 from serve_app.config.tokens import Tokens
-from serve_app.fast_path import accepting, access_log, past_serve
 from serve_app.front import environment
 from serve_app.grpc.methods import ModelGrpcMethods
 from serve_app.http import shared_memory_routes
@@ -25,6 +24,11 @@ from serve_app.http.model_routes import ModelRoutes
 from serve_app.observe import tracing
 from serve_app.observe.load_meter import LoadMeter
 from serve_app.observe.metrics import Publisher
+
+try:
+    from serve_app import fast_path
+except ImportError:  # taken away: slower, and the same answers
+    fast_path = None  # type: ignore[assignment]
 
 NEW_OBJECTS = 20_000
 """So many more than before bring the garbage collector, not 700: 256 waiting requests are 8,000 objects, none of them
@@ -71,14 +75,13 @@ class KerasReplica(ModelGrpcMethods, ModelReplica):
     def __serve_build_asgi_app__(self) -> App:
         """Return the routes of this model; Serve calls this after `__init__`."""
         self.servable.trace = tracing.recorder()
-        access_log.skip_unwanted(logging.getLogger("ray.serve"))
-        accepting.tend_connections()
         if 0 < gc.get_threshold()[0] < NEW_OBJECTS:  # 0: somebody has turned it off
             gc.set_threshold(NEW_OBJECTS)
         routes = ModelRoutes(self.servable, self.surface.limits, self.surface.preprocess)
         app = with_cors(guarded(routes, self.tokens, is_ready_path), self.surface.cors_origins)
-        if self.servable.trace is None:  # otherwise Serve's span is to be open around it
-            past_serve.offer(app, routes.prediction_paths)
+        if fast_path is not None:
+            # A trace needs Serve's span open around it.
+            fast_path.quicken(app, routes.prediction_paths if self.servable.trace is None else ())
         return app
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
