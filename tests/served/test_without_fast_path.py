@@ -49,9 +49,15 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for package in ("serve_app", "deployments"):
         ignored = shutil.ignore_patterns("fast_path", "__pycache__")
         shutil.copytree(ROOT / package, folder / package, ignore=ignored)
+    # An editable install would lend the folder that is missing here.
+    (folder / "sitecustomize.py").write_text(
+        "import sys\nsys.meta_path = [each for each in sys.meta_path if 'Editable' not in repr(each)]\n"
+    )
     code = "import serve_app.ingress as i; print(i.__file__, i.fast_path)"
     environ = {"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin"}
-    told = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        [sys.executable, "-c", code], env=environ, cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
     assert told.split() == [str(folder / "serve_app/ingress.py"), "None"]
     labels = [str(digit) for digit in range(10)]
     config = write_config(folder, model_application("digits", "models/digits.keras", labels=labels, **QUICK))
