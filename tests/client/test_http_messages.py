@@ -18,7 +18,7 @@ from deployments.tensors import STRING, Signature, TensorSpec
 from serve_app.client.failures import ReplicaGone
 from serve_app.client.http_messages import Reply, Wire, error_of
 from serve_app.client.http_way import HttpWay
-from serve_app.front.haproxy import unavailable_answer
+from serve_app.front.haproxy import UNAVAILABLE
 from serve_app.protocols.open_inference.request import RequestDecoder
 from serve_app.protocols.open_inference.response import ResponseEncoder
 
@@ -71,7 +71,7 @@ def test_the_client_reads_what_the_server_writes() -> None:
         (500, {}, b'{"error":"why"}', PredictionFailed),
         (503, {b"retry-after": b"2"}, b'{"error":"why"}', Overloaded),
         (503, {}, b'{"error":"why"}', NotReady),
-        (503, {b"retry-after": b"1"}, unavailable_answer().partition(b"\r\n\r\n")[2], ReplicaGone),
+        (503, {b"retry-after": b"1"}, UNAVAILABLE, ReplicaGone),
         (500, {}, b"Internal Server Error", ReplicaGone),
         (408, {}, b"timed out", DeadlineExceeded),
         (503, {b"retry-after": b"1"}, b"Too many requests", Overloaded),
