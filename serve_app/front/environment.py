@@ -31,6 +31,9 @@ FAST: Mapping[str, str] = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     # Serve restarts a HAProxy that died after three checks: 30 s without an answer by default, 3 s with this.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    # A front door that is not up 5 s after its actor is killed three times by default, and Serve's start with it: on a
+    # busy machine importing alone takes longer.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     # Ray runs its workers at niceness 15: on a busy machine every other process goes before a replica's event loop.
     "RAY_worker_niceness": "0",
     # A node's usage report is nobody's business, and a name lookup at start-up costs seconds without a network.
