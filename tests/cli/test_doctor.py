@@ -20,8 +20,6 @@ from serve_app.config import serve_yaml
 from serve_app.front import environment, ports
 from tests.support.processes import BIN, ROOT, model_application, write_config
 
-pytestmark = pytest.mark.serve
-
 TENSORFLOW = {
     "version": "2.21.0",
     "keras": "3.15.1",

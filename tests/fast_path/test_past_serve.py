@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.client
 import importlib
 import json
 import logging
@@ -23,7 +22,6 @@ from ray.serve._private.utils import Semaphore
 
 from serve_app.fast_path import joined_writes, parser, past_serve
 from serve_app.front import environment
-from tests.support.processes import Server
 from tests.support.uvicorn_server import serving
 
 PATH = "/v2/models/m/infer"
@@ -430,20 +428,3 @@ def test_a_head_without_a_body_is_written_before_the_end() -> None:
 def test_serve_has_what_is_used_of_it() -> None:
     assert all(hasattr(Replica, name) for name in past_serve._USED[:3])
     assert all(hasattr(ReplicaMetricsManager, name) for name in past_serve._USED_OF_METRICS)
-
-
-@pytest.mark.serve
-def test_the_real_server_takes_it(server: Server) -> None:
-    """A body that does not come ends in our own words; Serve's wrapper would answer in plain text."""
-    head = (
-        "POST /v2/models/simple/infer HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-        "x-request-timeout-seconds: 0.5\r\ncontent-length: 100\r\n\r\n{"
-    )
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
-        connection.sendall(head.encode())
-        answer = http.client.HTTPResponse(connection)
-        answer.begin()
-        body = answer.read()
-    assert (answer.status, answer.headers["content-type"]) == (408, "application/json")
-    assert json.loads(body) == {"error": "no answer within the request's 0.5 s"}
-    assert re.fullmatch(UUID, answer.headers["x-request-id"].encode())

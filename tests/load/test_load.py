@@ -17,7 +17,6 @@ from serve_app.cli.main import app
 from serve_app.load import closed_loop, connection, open_loop
 from serve_app.load.request import Request
 from serve_app.load.summary import Sample, summarise
-from tests.support import processes
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -137,26 +136,3 @@ def test_solo_bench_says_what_is_wrong(counting: Server, arguments: list[str], r
     done = CliRunner().invoke(app, ["bench", *[counting.url if word == "URL" else word for word in arguments]])
     assert done.exit_code == 1
     assert reason in done.output
-
-
-@pytest.mark.serve
-@pytest.mark.parametrize(("model", "form"), [("digits", "binary"), ("simple", "json")])
-def test_solo_bench_makes_up_requests_from_a_models_metadata(
-    server: processes.Server, tmp_path: Path, model: str, form: str
-) -> None:
-    out, url = tmp_path / "out.json", f"{server.url}/v2/models/{model}"
-    options = ["--clients", "2", "--seconds", "0.5", "--rate", "20", "--form", form, "--rows", "2", "--json", str(out)]
-    done = CliRunner().invoke(app, ["bench", url, *options])
-    assert done.exit_code == 0, done.output
-    told = json.loads(out.read_text())
-    assert told["url"] == f"{url}/infer"
-    assert [load["errors"] for load in told["loads"]] == [{}, {}]
-    assert told["loads"][1]["rate_per_s"] == 20
-    assert all(load["count"] > 0 for load in told["loads"])
-
-
-@pytest.mark.serve
-def test_solo_bench_asks_which_of_several_models(server: processes.Server) -> None:
-    done = CliRunner().invoke(app, ["bench", server.url])
-    assert done.exit_code == 1
-    assert "serves 4 models" in done.output
