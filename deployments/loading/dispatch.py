@@ -41,8 +41,8 @@ def _file(source: Source, path: Path, wanted: Precision) -> LoadedModel:
     if path.suffix not in MODEL_SUFFIXES:
         raise LoadError(f"'{source.uri}' ends in '{path.suffix}'; {ACCEPTED}")
     objects = importing.custom_objects(source.custom_objects)
-    model = keras_file.read(path, objects, safe_mode=source.safe_mode)
-    return keras_model.from_keras(precision.apply(model, wanted), source.uri)
+    model = keras_file.read(path, objects, wanted, safe_mode=source.safe_mode)
+    return keras_model.from_keras(model, source.uri)
 
 
 def _folder(source: Source, path: Path, wanted: Precision) -> LoadedModel:

@@ -24,7 +24,7 @@ def of_keras(model: Any) -> str:
     digest.update(_config_text(model).encode())
     for weight in model.weights:
         value = np.ascontiguousarray(weight.numpy())
-        digest.update(f"\n{weight.path} {value.dtype} {value.shape}\n".encode())
+        digest.update(f"\n{getattr(weight, 'path', weight.name)} {value.dtype} {value.shape}\n".encode())
         digest.update(value.reshape(-1).view(np.uint8).data)
     for layer in _layers_with_assets(model):
         with tempfile.TemporaryDirectory() as folder:

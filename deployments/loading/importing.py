@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from deployments.errors import LoadError
+from deployments.loading import keras2
 
 
 def import_module(name: str, key: str) -> ModuleType:
@@ -46,7 +47,7 @@ def _is_custom(member: Any, name: str, module: ModuleType) -> bool:
         return False
     if inspect.isclass(member):
         # Imported ones count too, so that one module can gather another's layers, but not Keras's own.
-        return hasattr(member, "from_config") and not member.__module__.startswith("keras.")
+        return hasattr(member, "from_config") and not member.__module__.startswith(("keras.", "tf_keras."))
     return inspect.isfunction(member) and member.__module__ == module.__name__
 
 
@@ -63,7 +64,7 @@ def call_factory(address: str, arguments: dict[str, Any]) -> Any:
     # Layer names are counted per process (`dense_7`); a fresh count keeps them the same at every load.
     keras.utils.clear_session(free_memory=False)
     model = _called(function, address, arguments)
-    if not isinstance(model, keras.Model):
+    if not isinstance(model, keras.Model) and not keras2.is_keras2(model):
         raise LoadError(f"source '{address}': expected a keras.Model, got {_kind(model)}")
     return model
 

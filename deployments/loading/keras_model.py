@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from deployments.errors import LoadError
-from deployments.loading import fingerprint, names, precision, specs
+from deployments.loading import fingerprint, keras2, names, precision, specs
 from deployments.loading.layers import maker_name
 from deployments.model import LoadedModel
 from deployments.tensors import STRING, Arrays, Signature, TensorSpec
@@ -58,12 +58,16 @@ def from_keras(model: Any, source: str = "memory") -> LoadedModel:
     return LoadedModel(
         signature=signature,
         call=_flat_call(model, calling, signature),
-        variables=tuple(variable.value for variable in model.variables),
+        variables=_variables(model),
         predict=_flat_predict(model, calling, signature),
         fingerprint=fingerprint.of_keras(model),
         source=source,
         precision=precision.of(model),
     )
+
+
+def _variables(model: Any) -> tuple[Any, ...]:
+    return tuple(model.variables) if keras2.is_keras2(model) else tuple(one.value for one in model.variables)
 
 
 def _calling(model: Any) -> Calling:
@@ -77,6 +81,8 @@ def _calling(model: Any) -> Calling:
 
 def is_graph(model: Any) -> bool:
     """Return whether the model has a symbolic graph: Functional, or Sequential that knows its input."""
+    if keras2.is_keras2(model):
+        return bool(model._is_graph_network)
     if isinstance(model, keras.Sequential):
         if not model.built:
             raise LoadError(f"the Sequential model '{model.name}' has no input shape. Add keras.Input first.")
@@ -87,7 +93,7 @@ def is_graph(model: Any) -> bool:
 
 def _subclass_calling(model: Any) -> Calling:
     """Return how to call a subclassed model, from the shapes that Keras recorded when it was built."""
-    shapes = getattr(model, "_build_shapes_dict", None)
+    shapes = _built_shapes(model)
     if not shapes:
         raise LoadError(
             f"the subclassed model '{type(model).__name__}' has no known input shape. {HOW_TO_FIX_SUBCLASS}"
@@ -95,10 +101,20 @@ def _subclass_calling(model: Any) -> Calling:
     # Keras names the shapes after `build`'s arguments: `left_shape` belongs to `call`'s `left`.
     shapes = {key.removesuffix("_shape"): value for key, value in shapes.items()}
     as_keywords = len(shapes) > 1
-    structure = _symbolic(shapes if as_keywords else next(iter(shapes.values())), model.input_dtype)
+    dtype = model.compute_dtype if keras2.is_keras2(model) else model.input_dtype
+    structure = _symbolic(shapes if as_keywords else next(iter(shapes.values())), dtype)
     paths, leaves = _leaves(structure)
     numbered = [f"input_{i + 1}" if len(leaves) > 1 else "input" for i in range(len(leaves))]
     return Calling(structure, names.of_leaves(paths, numbered), as_keywords)
+
+
+def _built_shapes(model: Any) -> dict[str, Any] | None:
+    """Return the shapes that a model was built with, by argument of its `build`; None where it was not."""
+    if keras2.is_keras2(model):
+        shape = getattr(model, "_build_input_shape", None)
+        return None if shape is None else {"input_shape": keras.tree.map_structure(lambda axis: axis, shape)}
+    shapes: dict[str, Any] | None = getattr(model, "_build_shapes_dict", None)
+    return shapes
 
 
 def _symbolic(shapes: Any, dtype: str) -> Any:
@@ -113,10 +129,14 @@ def _symbolic(shapes: Any, dtype: str) -> Any:
 def _input_specs(calling: Calling) -> list[TensorSpec]:
     inputs = []
     for name, leaf in zip(calling.leaf_names, keras.tree.flatten(calling.structure), strict=True):
-        if leaf.sparse or getattr(leaf, "ragged", False):
+        if getattr(leaf, "sparse", False) or _is_ragged(leaf):
             raise LoadError(f"input '{name}' is sparse or ragged; only dense inputs can be served")
         inputs.append(specs.input_spec(name, leaf.dtype, leaf.shape))
     return inputs
+
+
+def _is_ragged(leaf: Any) -> bool:
+    return bool(getattr(leaf, "ragged", False)) or isinstance(getattr(leaf, "type_spec", None), tf.RaggedTensorSpec)
 
 
 def _output_specs(model: Any, calling: Calling, inputs: list[TensorSpec]) -> list[TensorSpec]:

@@ -23,7 +23,8 @@ def maker_name(tensor: Any, model: Any) -> str:
     """Return the name of the layer that makes a `KerasTensor`; the tensor's own is a counter (`keras_tensor_7`)."""
     history = getattr(tensor, "_keras_history", None)
     if history is not None:
-        return str(history.operation.name)
+        # Keras 2 calls it a layer, Keras 3 an operation.
+        return str((history.operation if hasattr(history, "operation") else history.layer).name)
     for operation in getattr(model, "operations", ()):
         made = operation.output if isinstance(operation.output, (list, tuple)) else [operation.output]
         if any(each is tensor for each in made):

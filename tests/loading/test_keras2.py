@@ -1,129 +1,179 @@
-"""HDF5 files with what Keras 1 and 2 wrote into them load unchanged and answer the same."""
+"""Files that Keras 2 wrote load through `tf_keras`, answer the same, and look like any other model."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import h5py
-import keras
 import numpy as np
 import pytest
+import tf_keras
+import tf_keras.layers as L
 
 from deployments.errors import LoadError
 from deployments.loading import Source, load
+from deployments.loading.keras2_safety import code_in
+from deployments.source import Precision
 
-Layer = dict[str, Any]
-
-
-def written_by_keras_2(model: keras.Model, path: Path, change: Callable[[Layer], None]) -> str:
-    """Save `model` as HDF5 with every layer's config changed to what Keras 2 would have written."""
-    model.save(path)
-    with h5py.File(path, "r+") as file:
-        config = json.loads(file.attrs["model_config"])
-        for layer in config["config"]["layers"]:
-            change(layer)
-        file.attrs["model_config"] = json.dumps(config)
-        file.attrs["keras_version"] = "2.4.0"
-    return str(path)
+SUFFIXES = (".keras", ".h5")
 
 
-def assert_same(path: str, model: keras.Model) -> None:
-    before = Path(path).read_bytes()
-    loaded = load(Source(path))
-    shape = [2, *(axis or 4 for axis in model.input_shape[1:])]
-    x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
-    np.testing.assert_allclose(loaded.call(x)[0], model(x, training=False), rtol=1e-5, atol=1e-6)
-    assert Path(path).read_bytes() == before
+def recurrent() -> Any:
+    x = L.Input((7, 3), name="series")
+    y = L.Bidirectional(L.LSTM(4, return_sequences=True, time_major=False))(x)
+    return tf_keras.Model(x, L.Dense(2, name="scores")(L.GRU(3)(y)))
 
 
-def groups(layer: Layer) -> None:
-    """Keras 2.3 and later wrote `groups` into every convolution, and kernel arguments into separable ones."""
-    if "Conv2D" in layer["class_name"] and layer["class_name"] != "Conv2D":
-        layer["config"]["groups"] = 1
-    if layer["class_name"] == "SeparableConv2D":
-        glorot = {"class_name": "GlorotUniform", "config": {"seed": None}}
-        layer["config"].update(kernel_initializer=glorot, kernel_regularizer=None, kernel_constraint=None)
+def nested() -> Any:
+    image = L.Input((8, 8, 3))
+    base = tf_keras.Model(image, L.DepthwiseConv2D(3)(L.Conv2D(4, 3, activation="relu")(image)), name="base")
+    return tf_keras.Sequential([base, L.GlobalAveragePooling2D(), L.Dense(3)])
 
 
-def test_convolutions(tmp_path: Path) -> None:
-    x = image = keras.Input((6, 6, 2), name="image")
-    for layer in (
-        keras.layers.DepthwiseConv2D(3),
-        keras.layers.SeparableConv2D(3, 2),
-        keras.layers.Conv2DTranspose(2, 2),
-    ):
+def functions() -> Any:
+    import tensorflow as tf
+
+    x = L.Input((6, 4), name="x")
+    y = tf.nn.relu(tf.reduce_mean(x, axis=1)) + x[:, 0, :] * 2.0
+    return tf_keras.Model(x, tf.concat([y, tf.math.sin(y)], -1))
+
+
+def convolutions() -> Any:
+    x = image = L.Input((6, 6, 2), name="image")
+    for layer in (L.DepthwiseConv2D(3), L.SeparableConv2D(3, 2), L.Conv2DTranspose(2, 2), L.BatchNormalization()):
         x = layer(x)
-    model = keras.Model(image, x)
-    assert_same(written_by_keras_2(model, tmp_path / "m.h5", groups), model)
+    return tf_keras.Model(image, x)
 
 
-def time_major(layer: Layer) -> None:
-    """Keras 2 wrote `time_major` into recurrent layers, and wrapped layers without their module."""
-    if layer["class_name"] in ("LSTM", "GRU", "SimpleRNN"):
-        layer["config"]["time_major"] = False
-    inner = layer["config"].get("layer")
-    if inner:
-        inner.pop("module", None)
-        inner.pop("registered_name", None)
-        inner.pop("build_config", None)
-        time_major(inner)
-    backward = layer["config"].get("backward_layer")
-    if backward:
-        layer["config"].pop("backward_layer")
+def slashes() -> Any:
+    x = L.Input((3,), name="x")
+    return tf_keras.Model(x, L.Dense(2, name="last")(L.Dense(4, name="block/scores")(x)))
 
 
-def test_recurrent_layers_and_wrappers(tmp_path: Path) -> None:
-    layers = [
-        keras.layers.Bidirectional(keras.layers.LSTM(3, return_sequences=True)),
-        keras.layers.TimeDistributed(keras.layers.Dense(4)),
-        keras.layers.GRU(3, return_sequences=True),
-        keras.layers.LSTM(2),
+def several() -> Any:
+    left, right = L.Input((3,), name="left"), L.Input((2,), name="right")
+    joined = L.Concatenate()([left, right])
+    return tf_keras.Model({"l": left, "r": right}, {"sum": L.Dense(1)(joined), "all": joined})
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("make", [recurrent, nested, functions, convolutions, slashes, several])
+def test_the_answers_are_keras_2s(make: Any, suffix: str, tmp_path: Path) -> None:
+    tf_keras.utils.set_random_seed(1)
+    model = make()
+    model.save(path := tmp_path / f"m{suffix}")
+    before = path.read_bytes()
+    loaded = load(Source(str(path)))
+    random = np.random.default_rng(1)
+    inputs = [
+        random.normal(size=(2, *(a or 4 for a in spec.shape[1:]))).astype(np.float32)
+        for spec in loaded.signature.inputs
     ]
-    model = keras.Sequential([keras.Input((None, 2), name="series"), *layers])
-    assert_same(written_by_keras_2(model, tmp_path / "m.h5", time_major), model)
+    wanted = model(dict(zip("lr", inputs, strict=True)) if make is several else inputs[0], training=False)
+    wanted = [wanted["all"], wanted["sum"]] if make is several else [wanted]
+    for got, want in zip(loaded.call(*inputs), wanted, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    assert loaded.predict is not None
+    np.testing.assert_allclose(loaded.predict(tuple(inputs))[0], wanted[0], rtol=1e-5, atol=1e-6)
+    assert path.read_bytes() == before
+    assert load(Source(str(path))).fingerprint == loaded.fingerprint
 
 
-def test_time_major_that_changes_the_meaning_is_refused(tmp_path: Path) -> None:
-    def change(layer: Layer) -> None:
-        if layer["class_name"] == "LSTM":
-            layer["config"]["time_major"] = True
-
-    model = keras.Sequential([keras.Input((4, 2), name="series"), keras.layers.LSTM(2)])
-    path = written_by_keras_2(model, tmp_path / "m.h5", change)
-    with pytest.raises(LoadError, match="time_major"):
-        load(Source(path))
+def test_names_are_the_layers_and_the_dictionaries(tmp_path: Path) -> None:
+    recurrent().save(tmp_path / "m.keras")
+    several().save(tmp_path / "n.keras")
+    one, two = (load(Source(str(tmp_path / f"{name}.keras"))).signature for name in "mn")
+    assert [spec.name for spec in (*one.inputs, *one.outputs)] == ["series", "scores"]
+    assert [spec.name for spec in (*two.inputs, *two.outputs)] == ["l", "r", "all", "sum"]
 
 
-def batch_input_shape(layer: Layer) -> None:
-    """Keras 1 and 2 wrote `batch_input_shape`, a list as BatchNormalization's axis, and policies as objects."""
-    config = layer["config"]
-    if layer["class_name"] == "InputLayer":
-        config["batch_input_shape"] = config.pop("batch_shape")
-    if layer["class_name"] == "BatchNormalization":
-        config["axis"] = [3]
-    config["dtype"] = "float32"
-    if layer["class_name"] == "Conv2D":
-        config["dtype"] = {"class_name": "Policy", "config": {"name": "float32"}}
+def test_vocabularies_come_along(tmp_path: Path) -> None:
+    text = L.TextVectorization(output_sequence_length=4)
+    text.adapt(["the model answers", "one request"])
+    words = L.Input((1,), dtype="string", name="text")
+    model = tf_keras.Model(words, L.Embedding(9, 2)(text(words)))
+    model.save(tmp_path / "m.keras")
+    loaded = load(Source(str(tmp_path / "m.keras")))
+    asked = np.array([[b"one model"], [b"unheard of"]], dtype=object)
+    np.testing.assert_allclose(loaded.call(asked)[0], model(asked), atol=1e-6)
 
 
-def test_shapes_axes_and_policies(tmp_path: Path) -> None:
-    image = keras.Input((5, 5, 2), name="image")
-    model = keras.Model(image, keras.layers.BatchNormalization()(keras.layers.Conv2D(3, 2)(image)))
-    assert_same(written_by_keras_2(model, tmp_path / "m.hdf5", batch_input_shape), model)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_a_lower_precision_computes_in_it(precision: Precision, suffix: str, tmp_path: Path) -> None:
+    model = convolutions()
+    model.save(tmp_path / f"m{suffix}")
+    exact, half = (load(Source(str(tmp_path / f"m{suffix}")), wanted) for wanted in ("float32", precision))
+    x = np.random.default_rng(1).normal(size=(2, 6, 6, 2)).astype(np.float32)
+    got, want = half.call(x)[0].numpy(), exact.call(x)[0].numpy()
+    assert half.signature == exact.signature
+    assert got.dtype == np.float32
+    assert 0 < np.abs(got - want).max() < 0.1
+    assert half.fingerprint != exact.fingerprint
 
 
-def test_names_with_slashes(tmp_path: Path) -> None:
-    def replaced(node: Any) -> Any:
-        if isinstance(node, dict):
-            return {key: replaced(value) for key, value in node.items()}
-        if isinstance(node, list):
-            return [replaced(item) for item in node]
-        return "block/scores" if node == "block_scores" else node
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_python_code_runs_only_where_it_is_trusted(suffix: str, tmp_path: Path) -> None:
+    model = tf_keras.Sequential([L.Input((2,)), L.Lambda(lambda x: x * 3.0)])
+    model.save(path := tmp_path / f"m{suffix}")
+    with pytest.raises(LoadError, match="safe_mode: false"):
+        load(Source(str(path)))
+    assert load(Source(str(path), safe_mode=False)).call(np.ones((1, 2), np.float32))[0].numpy().tolist() == [[3, 3]]
 
-    x = keras.Input((3,), name="x")
-    model = keras.Model(x, keras.layers.Dense(2, name="last")(keras.layers.Dense(4, name="block_scores")(x)))
-    path = written_by_keras_2(model, tmp_path / "m.h5", lambda layer: layer.update(replaced(layer)))
-    assert_same(path, model)
+
+@pytest.mark.parametrize(
+    "symbol", ["io.write_file", "load_op_library", "raw_ops.WriteFile", "py_function", "compat.v1.load_library"]
+)
+def test_functions_that_do_more_than_compute_are_refused(symbol: str, tmp_path: Path) -> None:
+    functions().save(path := tmp_path / "m.keras")
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    text = members["config.json"].decode().replace('"function": "nn.relu"', f'"function": "{symbol}"')
+    members["config.json"] = text.encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    assert symbol in text
+    with pytest.raises(LoadError, match=f"tf.{symbol}"):
+        load(Source(str(path)))
+
+
+def test_modules_that_are_not_kerass_are_refused() -> None:
+    call = {"module": "os", "class_name": "function", "config": "system", "registered_name": "function"}
+    assert code_in([call], ()) == "the function 'os.system'"
+    assert (
+        code_in({"class_name": "Popen", "module": "subprocess", "config": {}}, ()) == "'Popen' of module 'subprocess'"
+    )
+    assert code_in({"class_name": "Mine", "module": "my.layers", "config": {}}, {"Mine"}) is None
+    relu = {"module": "builtins", "class_name": "function", "config": "relu", "registered_name": "function"}
+    assert code_in(relu, ()) is None
+
+
+def test_a_custom_layer_is_named_by_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "older_layers.py").write_text(
+        "import tf_keras\nclass Twice(tf_keras.layers.Layer):\n    def call(self, x):\n        return 2 * x\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import older_layers
+
+    tf_keras.Sequential([L.Input((2,)), older_layers.Twice()]).save(tmp_path / "m.keras")
+    with pytest.raises(LoadError, match="custom_objects: your_module"):
+        load(Source(str(tmp_path / "m.keras")))
+    loaded = load(Source(str(tmp_path / "m.keras"), custom_objects="older_layers"))
+    assert loaded.call(np.ones((1, 2), np.float32))[0].numpy().tolist() == [[2, 2]]
+
+
+def test_what_says_keras_2_but_is_not_is_tried_with_keras_3(tmp_path: Path) -> None:
+    import keras
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.save(path := tmp_path / "m.h5")
+    with h5py.File(path, "r+") as file:
+        assert json.loads(file.attrs["model_config"])
+        file.attrs["keras_version"] = "2.4.0"
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_allclose(load(Source(str(path))).call(x)[0], model(x), atol=1e-6)
