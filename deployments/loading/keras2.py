@@ -108,7 +108,7 @@ def _with_policy(node: Any, precision: Precision) -> Any:
     if not isinstance(node, dict):
         return node
     changed = {key: _with_policy(value, precision) for key, value in node.items()}
-    own = changed.get("config")
+    own: Any = changed.get("config")
     is_layer = isinstance(own, dict) and "trainable" in own and node.get("class_name") != "InputLayer"
     if is_layer and _policy_name(own.get("dtype")) == "float32":
         changed["config"] = {**own, "dtype": precision}

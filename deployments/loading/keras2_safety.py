@@ -12,20 +12,43 @@ from typing import Any
 
 MODULES = ("keras", "tf_keras", "tensorflow", "builtins")
 COMPUTING = frozenset(
-    "__operators__ audio bitwise image linalg math nn quantization ragged random sets signal sparse strings".split()
+    [
+        "__operators__",
+        "audio",
+        "bitwise",
+        "image",
+        "linalg",
+        "math",
+        "nn",
+        "quantization",
+        "ragged",
+        "random",
+        "sets",
+        "signal",
+        "sparse",
+        "strings",
+    ]
 )
 """TensorFlow's modules whose functions read and write nothing but tensors."""
+# fmt: off
 PLAIN = frozenset(
-    "abs argmax argmin argsort boolean_mask broadcast_to cast clip_by_norm clip_by_value concat convert_to_tensor cos "
-    "cumsum einsum equal exp expand_dims eye fill floor gather gather_nd greater greater_equal identity less less_equal "
-    "linspace logical_and logical_not logical_or matmul maximum meshgrid minimum multiply negative norm not_equal "
-    "one_hot ones ones_like pad pow range rank realdiv reduce_all reduce_any reduce_logsumexp reduce_max reduce_mean "
-    "reduce_min reduce_prod reduce_sum repeat reshape reverse roll round scatter_nd searchsorted sequence_mask shape "
-    "sigmoid sign sin size slice sort split sqrt square squeeze stack stop_gradient strided_slice subtract tan tanh "
-    "tensordot tensor_scatter_nd_update tile transpose truediv unstack where zeros zeros_like add atan atan2 acos asin "
-    "sinh cosh complex bitcast saturate_cast ensure_shape edit_distance foldl top_k unique".split()
+    [
+        "abs", "acos", "add", "argmax", "argmin", "argsort", "asin", "atan", "atan2", "bitcast", "boolean_mask",
+        "broadcast_to", "cast", "clip_by_norm", "clip_by_value", "complex", "concat", "convert_to_tensor", "cos",
+        "cosh", "cumsum", "edit_distance", "einsum", "ensure_shape", "equal", "exp", "expand_dims", "eye", "fill",
+        "floor", "foldl", "gather", "gather_nd", "greater", "greater_equal", "identity", "less", "less_equal",
+        "linspace", "logical_and", "logical_not", "logical_or", "matmul", "maximum", "meshgrid", "minimum",
+        "multiply", "negative", "norm", "not_equal", "one_hot", "ones", "ones_like", "pad", "pow", "range", "rank",
+        "realdiv", "reduce_all", "reduce_any", "reduce_logsumexp", "reduce_max", "reduce_mean", "reduce_min",
+        "reduce_prod", "reduce_sum", "repeat", "reshape", "reverse", "roll", "round", "saturate_cast", "scatter_nd",
+        "searchsorted", "sequence_mask", "shape", "sigmoid", "sign", "sin", "sinh", "size", "slice", "sort", "split",
+        "sqrt", "square", "squeeze", "stack", "stop_gradient", "strided_slice", "subtract", "tan", "tanh",
+        "tensor_scatter_nd_update", "tensordot", "tile", "top_k", "transpose", "truediv", "unique", "unstack",
+        "where", "zeros", "zeros_like",
+    ]
 )
 """Those that stand in `tf` itself."""
+# fmt: on
 
 
 def code_in(architecture: Any, known: Collection[str]) -> str | None:
@@ -51,10 +74,9 @@ def _suspect(node: dict[str, Any], known: Collection[str]) -> str | None:
         symbol = config.get("function") if isinstance(config, dict) else None
         return None if symbol is None or _computes(str(symbol)) else f"the function 'tf.{symbol}'"
     if name == "function" and isinstance(config, str):
-        is_python = module == "builtins" and hasattr(builtins, config)
-        return (
-            f"the function '{module}.{config}'" if config not in known and (is_python or module != "builtins") else None
-        )
+        # Keras writes its own functions (`relu`) as if they were Python's.
+        is_keras = module == "builtins" and not hasattr(builtins, config)
+        return None if config in known or is_keras else f"the function '{module}.{config}'"
     if isinstance(module, str) and module.partition(".")[0] not in MODULES and name not in known:
         return f"'{name}' of module '{module}'"
     return None

@@ -11,13 +11,13 @@ import h5py
 import numpy as np
 import pytest
 import tf_keras
-import tf_keras.layers as L
 
 from deployments.errors import LoadError
 from deployments.loading import Source, load
 from deployments.loading.keras2_safety import code_in
 from deployments.source import Precision
 
+L = tf_keras.layers
 SUFFIXES = (".keras", ".h5")
 
 
