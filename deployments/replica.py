@@ -113,7 +113,7 @@ def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, He
         planned = _planned(options, tell)
     from deployments.device import ledger
 
-    plan, model = planned.plan, planned.model
+    plan = planned.plan
     tell(1.0, "warm")
     event("plan", f"model '{options.name}': {plan.summary()}", **about, **_choice(plan.report()))
     coalescer = make_coalescer(plan, CoalesceOptions(max_batch_size=plan.batch_sizes[-1]), serve.batch)
@@ -121,7 +121,7 @@ def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, He
     servable = Servable(
         name=options.name,
         version=options.version,
-        signature=model.signature,
+        signature=plan.signature,
         coalescer=coalescer,
         max_batch_size=plan.batch_sizes[-1],
         labels=options.labels,

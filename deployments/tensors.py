@@ -80,6 +80,14 @@ class Signature:
         static = all(axis is not None for spec in self.inputs for axis in spec.row_shape)
         object.__setattr__(self, "is_static", static)
 
+    def opened(self) -> Signature:
+        """Return the same signature with an open batch axis: whoever runs it pads and splits to the model's own."""
+        inputs, outputs = (
+            tuple(TensorSpec(spec.name, spec.dtype, (None, *spec.shape[1:])) for spec in specs)
+            for specs in (self.inputs, self.outputs)
+        )
+        return Signature(inputs, outputs)
+
     def check(self, inputs: Mapping[str, Array]) -> Rows:
         """Return the request's rows, arrays in this signature's order and uncopied.
 

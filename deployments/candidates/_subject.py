@@ -25,6 +25,8 @@ class Subject:
         self.sample: Arrays = ()
         """Inputs that the model takes, set by planning: `[batch, ...]` of the smallest bucket."""
         self.signature: Signature = model.signature
+        self.takes_any_rows = True
+        """Whether a batch axis fixed at N may be padded; False where planning found that rows influence each other."""
         self.precision = model.precision
         self.weights_bytes = sum(variable_bytes(variable) for variable in model.variables)
 

@@ -42,7 +42,7 @@ def _file(source: Source, path: Path, wanted: Precision) -> LoadedModel:
         raise LoadError(f"'{source.uri}' ends in '{path.suffix}'; {ACCEPTED}")
     objects = importing.custom_objects(source.custom_objects)
     model = keras_file.read(path, objects, wanted, safe_mode=source.safe_mode)
-    return keras_model.from_keras(model, source.uri)
+    return keras_model.from_keras(model, source.uri, wanted)
 
 
 def _folder(source: Source, path: Path, wanted: Precision) -> LoadedModel:

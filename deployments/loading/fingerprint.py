@@ -23,6 +23,8 @@ def of_keras(model: Any) -> str:
     digest = hashlib.sha256()
     digest.update(_config_text(model).encode())
     for weight in model.weights:
+        if not hasattr(weight, "numpy"):
+            continue  # Keras 2 lists a vocabulary here; its assets are hashed below
         value = np.ascontiguousarray(weight.numpy())
         digest.update(f"\n{getattr(weight, 'path', weight.name)} {value.dtype} {value.shape}\n".encode())
         digest.update(value.reshape(-1).view(np.uint8).data)

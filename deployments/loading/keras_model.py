@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,9 @@ import tensorflow as tf
 
 from deployments.errors import LoadError
 from deployments.loading import fingerprint, keras2, names, precision, specs
-from deployments.loading.layers import maker_name
+from deployments.loading.layers import forget_between_calls, make_traceable, maker_name
 from deployments.model import LoadedModel
+from deployments.source import Precision
 from deployments.tensors import STRING, Arrays, Signature, TensorSpec
 
 HOW_TO_FIX_SUBCLASS = (
@@ -43,8 +45,8 @@ class Calling:
         return model(packed, training=False)
 
 
-def from_keras(model: Any, source: str = "memory") -> LoadedModel:
-    """Return a `keras.Model` with known input shapes as a `LoadedModel`.
+def from_keras(model: Any, source: str = "memory", wanted: Precision = "float32") -> LoadedModel:
+    """Return a `keras.Model` with known input shapes as a `LoadedModel`; `wanted` is what `precision` asked for.
 
     Nested inputs and outputs are flattened in `keras.tree`'s order (dictionaries by sorted key). Raises
     `LoadError` for a model whose inputs are unknown, sparse, ragged or without a batch axis.
@@ -52,9 +54,13 @@ def from_keras(model: Any, source: str = "memory") -> LoadedModel:
     if keras.backend.backend() != "tensorflow":
         raise LoadError(f"Keras runs on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow")
     calling = _calling(model)
-    inputs = _input_specs(calling)
-    outputs = _output_specs(model, calling, inputs)
-    signature = specs.signature(inputs, outputs)
+    declared = _declared_outputs(model) if is_graph(model) else None
+    if declared is not None and wanted != "float32" and keras2.is_keras2(model):
+        # Built under the policy, a Keras 2 model declares half precision; what it was saved with is its signature.
+        declared = [(name, tf.TensorSpec(leaf.shape, _as_saved(leaf.dtype, wanted))) for name, leaf in declared]
+    forget_between_calls(model)
+    make_traceable(model)
+    signature = _signature(model, calling, _input_specs(calling), declared)
     return LoadedModel(
         signature=signature,
         call=_flat_call(model, calling, signature),
@@ -67,7 +73,10 @@ def from_keras(model: Any, source: str = "memory") -> LoadedModel:
 
 
 def _variables(model: Any) -> tuple[Any, ...]:
-    return tuple(model.variables) if keras2.is_keras2(model) else tuple(one.value for one in model.variables)
+    if keras2.is_keras2(model):
+        # Vocabularies stand among them, and are none.
+        return tuple(one for one in model.variables if isinstance(one, tf.Variable))
+    return tuple(one.value for one in model.variables)
 
 
 def _calling(model: Any) -> Calling:
@@ -139,17 +148,55 @@ def _is_ragged(leaf: Any) -> bool:
     return bool(getattr(leaf, "ragged", False)) or isinstance(getattr(leaf, "type_spec", None), tf.RaggedTensorSpec)
 
 
-def _output_specs(model: Any, calling: Calling, inputs: list[TensorSpec]) -> list[TensorSpec]:
-    """Return the outputs' specs, from the graph where there is one, else by tracing once."""
-    if is_graph(model):
-        structure = model.outputs if isinstance(model, keras.Sequential) else model.output
-        paths, leaves = _leaves(structure)
-        leaf_names = names.of_leaves(paths, [maker_name(leaf, model) for leaf in leaves])
-    else:
-        paths, leaves = _leaves(_traced_outputs(model, calling, inputs))
-        numbered = [f"output_{i + 1}" if len(leaves) > 1 else "output" for i in range(len(leaves))]
-        leaf_names = names.of_leaves(paths, numbered)
-    return [specs.output_spec(name, leaf.dtype, leaf.shape) for name, leaf in zip(leaf_names, leaves, strict=True)]
+def _as_saved(dtype: Any, wanted: Precision) -> Any:
+    """Return an output's dtype before `wanted` made its layer compute in half precision."""
+    return tf.float32 if tf.as_dtype(dtype).name == wanted.removeprefix("mixed_") else dtype
+
+
+def _declared_outputs(model: Any) -> list[tuple[str, Any]]:
+    """Return the outputs of a model with a graph as names and `KerasTensor`s."""
+    paths, leaves = _leaves(model.outputs if isinstance(model, keras.Sequential) else model.output)
+    return list(zip(names.of_leaves(paths, [maker_name(leaf, model) for leaf in leaves]), leaves, strict=True))
+
+
+def _signature(
+    model: Any, calling: Calling, inputs: list[TensorSpec], declared: list[tuple[str, Any]] | None
+) -> Signature:
+    """Return the signature: as declared where that can be trusted, else as one trace finds it.
+
+    A batch axis fixed at N is opened where a trace with an open one gives open outputs: nothing needs the N then.
+    """
+    if declared is not None and inputs[0].shape[0] is not None:
+        opened = [TensorSpec(spec.name, spec.dtype, (None, *spec.shape[1:])) for spec in inputs]
+        with contextlib.suppress(LoadError):
+            outputs = _traced_specs(model, calling, opened, declared)
+            if all(spec.shape[0] is None for spec in outputs):
+                return specs.signature(opened, outputs)
+    if declared is None or not all(_is_trusted(leaf) for _, leaf in declared):
+        return specs.signature(inputs, _traced_specs(model, calling, inputs, declared))
+    outputs = [specs.output_spec(name, leaf.dtype, leaf.shape) for name, leaf in declared]
+    return specs.signature(inputs, outputs)
+
+
+def _is_trusted(leaf: Any) -> bool:
+    """Return whether an output is what Keras declares: lookups declare integers and may answer strings, or ragged."""
+    return bool(tf.as_dtype(leaf.dtype).is_floating)
+
+
+def _traced_specs(
+    model: Any, calling: Calling, inputs: list[TensorSpec], declared: list[tuple[str, Any]] | None
+) -> list[TensorSpec]:
+    """Return the outputs' specs as a trace finds them; raises `LoadError` for what is no dense tensor."""
+    paths, leaves = _leaves(_traced_outputs(model, calling, inputs))
+    numbered = [f"output_{i + 1}" if len(leaves) > 1 else "output" for i in range(len(leaves))]
+    found_names = names.of_leaves(paths, numbered) if declared is None else [name for name, _ in declared]
+    for name, leaf in zip(found_names, leaves, strict=True):
+        if not isinstance(leaf, (tf.Tensor, tf.TensorSpec)):
+            raise LoadError(
+                f"output '{name}' is a {type(leaf).__name__.removesuffix('Spec')}; only dense outputs can be served: "
+                "let the model end in one, such as `ragged.to_tensor()` or `tf.sparse.to_dense`"
+            )
+    return [specs.output_spec(name, leaf.dtype, leaf.shape) for name, leaf in zip(found_names, leaves, strict=True)]
 
 
 def _traced_outputs(model: Any, calling: Calling, inputs: list[TensorSpec]) -> Any:

@@ -11,16 +11,13 @@ from deployments.tensors import Signature
 def buckets(signature: Signature, options: PlanOptions) -> tuple[Bucket, ...]:
     """Return what a plan has to cover, smallest first.
 
-    Raises `LoadError` for batch sizes that are not ascending positive integers or that a model with a fixed
-    batch axis cannot take.
+    Raises `LoadError` for batch sizes that are not ascending positive integers. A model whose batch axis is fixed
+    has that size alone.
     """
     sizes = options.allowed_batch_sizes
     if not sizes or sizes[0] < 1 or list(sizes) != sorted(set(sizes)):
         raise LoadError(f"allowed_batch_sizes: expected ascending sizes of at least 1, got {list(sizes)}")
-    fixed = {spec.shape[0] for spec in signature.inputs} - {None}
-    if fixed and fixed != set(sizes):
-        raise LoadError(
-            f"the model's batch axis is fixed at {sorted(map(str, fixed))}; allowed_batch_sizes must be that size alone"
-        )
+    # A batch axis that is fixed at N takes N rows alone: fewer are padded, more are cut into several runs.
+    sizes = tuple(sorted({spec.shape[0] for spec in signature.inputs if spec.shape[0] is not None})) or sizes
     lengths: tuple[int | None, ...] = (None,) if signature.is_static else (options.allowed_lengths or (None,))
     return tuple(Bucket(size, length) for length in lengths for size in sizes)

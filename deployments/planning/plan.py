@@ -68,6 +68,12 @@ class Plan:
         return self._inline[count]
 
     @property
+    def signature(self) -> Signature:
+        """What requests are held against: the model's own, with an open batch axis where any number of rows runs."""
+        own = self.subject.signature
+        return own.opened() if self.subject.takes_any_rows else own
+
+    @property
     def traces_after_ready(self) -> int:
         """How often the model was traced since the plan was made; anything but 0 is a defect."""
         return self.subject.traces - self._traces_when_ready

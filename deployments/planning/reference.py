@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from deployments.candidates._bucket import Bucket, open_shapes
@@ -112,7 +113,18 @@ class Reference:
                 )
         if self._subject.signature.inputs[0].shape[0] is None:
             self._check_row_alone(inputs, outputs)
+        else:
+            self._check_padding(inputs, outputs)
         return Case(inputs, outputs)
+
+    def _check_padding(self, inputs: Arrays, outputs: Arrays) -> None:
+        """Find out whether a row among copies of itself, as padding makes them, is answered as among others."""
+        padded = self._eager(tuple(np.repeat(array[:1], len(array), axis=0) for array in inputs))
+        first = tuple(output[:1] for output in outputs)
+        try:
+            largest_error(self._subject.signature, tuple(one[:1] for one in padded), first, self._options.largest_error)
+        except Differs:
+            self._subject.takes_any_rows = False
 
     def _check_row_alone(self, inputs: Arrays, outputs: Arrays) -> None:
         alone = tuple(array[:1] for array in inputs)

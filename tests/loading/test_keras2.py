@@ -104,10 +104,12 @@ def test_vocabularies_come_along(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_a_lower_precision_computes_in_it(precision: Precision, suffix: str, tmp_path: Path) -> None:
+    tf_keras.backend.clear_session()
     model = convolutions()
     model.save(tmp_path / f"m{suffix}")
     exact, half = (load(Source(str(tmp_path / f"m{suffix}")), wanted) for wanted in ("float32", precision))
     x = np.random.default_rng(1).normal(size=(2, 6, 6, 2)).astype(np.float32)
+    assert half.precision == precision
     got, want = half.call(x)[0].numpy(), exact.call(x)[0].numpy()
     assert half.signature == exact.signature
     assert got.dtype == np.float32
