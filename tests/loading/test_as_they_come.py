@@ -57,7 +57,7 @@ def test_strings_are_answered_where_keras_declares_integers() -> None:
 def test_ragged_outputs_are_refused_by_name() -> None:
     text = keras.Input((), dtype="string", name="text")
     layer = L.TextVectorization(ragged=True, vocabulary=["a", "b"], name="words")
-    with pytest.raises(LoadError, match="output 'words' is a RaggedTensor.*to_tensor"):
+    with pytest.raises(LoadError, match=r"output 'words' is a RaggedTensor.*to_tensor"):
         from_keras(keras.Model(text, layer(text)))
 
 
