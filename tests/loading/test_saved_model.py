@@ -85,7 +85,7 @@ def break_objects(path: Path) -> None:
     nodes[0].children.add(node_id=len(nodes) - 2, local_name="optimizer")
     file.write_bytes(saved.SerializeToString())
     # With tf_keras installed TensorFlow takes its optimizer for the missing one, and finds its slot in no checkpoint.
-    with pytest.raises((AttributeError, AssertionError), match="add_slot|not bound to checkpointed values"):
+    with pytest.raises((AttributeError, AssertionError), match=r"add_slot|not bound to checkpointed values"):
         tf.saved_model.load(str(path))
 
 
