@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,15 +15,18 @@ from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.serve
 
+WAIT_S = 240.0
 DIGITS = str(ROOT / "models" / "digits.keras")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def two_logical_gpus() -> Iterator[None]:
     """A cluster of its own that believes it has two GPUs, and that it is fast."""
+    # Serve then says soon of a replica that has no place that it waits for one.
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", "RAY_SERVE_SLOW_STARTUP_WARNING_S": "1"}
     ray.init(
         "local", num_cpus=5, num_gpus=2, resources={"fast": 1}, include_dashboard=False, namespace="serve",
-        log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "2"}},
+        log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": environment},
     )  # fmt: skip
     yield
     serve.shutdown()
@@ -33,7 +36,7 @@ def two_logical_gpus() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_applications() -> Iterator[None]:
     yield
-    for name in list(serve.status().applications):
+    for name in list(patient(serve.status).applications):
         serve.delete(name)
 
 
@@ -43,16 +46,27 @@ def app(name: str, **args: Any) -> serve.Application:
     )
 
 
+def patient(ask: Callable[[], Any]) -> Any:
+    """Return what `ask` does, asked again where the controller was too busy to answer in time."""
+    ends_s = time.monotonic() + WAIT_S
+    while True:
+        try:
+            return ask()
+        except (TimeoutError, ray.exceptions.GetTimeoutError):
+            if time.monotonic() > ends_s:
+                raise
+
+
 def start(name: str, application: serve.Application) -> None:
     serve._run(application, name=name, route_prefix=f"/v2/models/{name}", _blocking=False)
 
 
 def status(name: str) -> tuple[str, str]:
-    found = serve.status().applications[name]
+    found = patient(serve.status).applications[name]
     return found.status.value, " ".join(d.message for d in found.deployments.values()) + found.message
 
 
-def wait(name: str, wanted: str, timeout_s: float = 120) -> str:
+def wait(name: str, wanted: str, timeout_s: float = WAIT_S) -> str:
     ends_s = time.monotonic() + timeout_s
     while time.monotonic() < ends_s:
         state, message = status(name)
@@ -60,6 +74,16 @@ def wait(name: str, wanted: str, timeout_s: float = 120) -> str:
             return message
         time.sleep(0.2)
     raise AssertionError(f"{name} is {status(name)}, expected {wanted}")
+
+
+def wait_for_a_place(name: str) -> str:
+    """Wait until Serve says that a replica has no place yet, and return what it says the replica reserves."""
+    ends_s = time.monotonic() + WAIT_S
+    while "to be scheduled" not in (told := status(name))[1]:
+        assert told[0] == "DEPLOYING", told
+        assert time.monotonic() < ends_s, told
+        time.sleep(0.2)
+    return told[1].partition("Resources required for each replica: ")[2].partition("}")[0]
 
 
 def free_gpus() -> float:
@@ -105,9 +129,9 @@ def test_two_models_have_a_gpu_each_and_share_one_only_by_fractions() -> None:
     wait("own", "RUNNING")
     wait("a", "RUNNING")
     start("b", with_gpus(app("b", device="cpu"), 1))
-    time.sleep(2)
-    assert status("b")[0] == "DEPLOYING"
+    assert '"GPU": 1' in wait_for_a_place("b")
     assert free_gpus() == 0.5
+    assert status("b")[0] == "DEPLOYING"
     start("b", with_gpus(app("b", device="cpu"), 0.5))
     wait("b", "RUNNING")
     assert free_gpus() == 0
@@ -127,7 +151,8 @@ def test_a_custom_resource_places_a_replica() -> None:
     start("a", with_gpus(app("a", device="cpu"), 1, resources={"fast": 1}))
     start("b", with_gpus(app("b", device="cpu"), 0, resources={"fast": 1}))
     wait("a", "RUNNING")
-    time.sleep(1)
+    assert '"fast": 1' in wait_for_a_place("b")
+    assert ray.available_resources().get("fast", 0) == 0
     assert status("b")[0] == "DEPLOYING"
     serve.delete("a")
     wait("b", "RUNNING")
