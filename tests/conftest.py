@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SERVED = Path(__file__).parent / "served"
-SERVERS = {"server", "driven", "plain"}
+SERVERS = {"server", "driven"}
 """The fixtures of tests/served/conftest.py: servers of a whole session."""
 
 
@@ -18,4 +18,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         servers = SERVERS & {*getattr(item, "fixturenames", ())} if item.path.is_relative_to(SERVED) else set()
         if servers:
             item.add_marker(pytest.mark.serve)
+        if hasattr(getattr(item, "module", None), "server"):  # the file has one of its own by that name
+            servers.discard("server")
         item.add_marker(pytest.mark.xdist_group("+".join(sorted(servers)) or str(item.path)))

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.processes import QUICK, Server, model_application, solo_serve, write_config
+from tests.support.client_cluster import WORDS, running_server
+from tests.support.processes import (
+    QUICK,
+    Server,
+    model_application,
+    solo_serve,
+    write_config,
+)
 
 
 @pytest.fixture(scope="session")
@@ -22,4 +29,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     )
     # No driver joins this one, so that tests/served/test_exposure.py may hold it to loopback.
     with solo_serve(config, folder / "solo.log", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def driven() -> Iterator[Server]:
+    """A `solo serve` for drivers: the numpy models, `digits`, and `words`, which waits for company (`WORDS`)."""
+    # Half a CPU each leaves one for the drivers' tasks.
+    digits = model_application("digits", "models/digits.keras", num_cpus=0.5, **QUICK)
+    words = model_application("words", "tests.support.models:simple_string", num_cpus=0.5, **WORDS, **QUICK)
+    with running_server(digits, words) as running:
         yield running

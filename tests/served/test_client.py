@@ -19,19 +19,20 @@ from ray import serve
 from deployments.errors import DeadlineExceeded, InvalidInput, NotReady, PredictionFailed, UnknownModel
 from serve_app.client import Model
 from tests.support import client_models
-from tests.support.client_cluster import as_driver, family, running_server
+from tests.support.client_cluster import as_driver, family
 from tests.support.processes import Server
 
 pytestmark = pytest.mark.serve
 both = pytest.mark.parametrize("transport", ["http", "handle"])
 
+DEPLOYED = ("digits", "double", "mortal", "several", "slow", "wide", "words")
 X = np.arange(32, dtype=np.float32).reshape(2, 16)
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with running_server() as running, as_driver(running):
-        yield running
+def server(driven: Server) -> Iterator[Server]:
+    with as_driver(driven):
+        yield driven
 
 
 def statistics(server: Server, name: str) -> dict[str, Any]:
@@ -143,7 +144,12 @@ def test_both_ways_lead_to_one_coalescer(server: Server) -> None:
 @pytest.mark.parametrize(
     ("model", "inputs", "error", "says"),
     [
-        (Model("absent"), X, UnknownModel, "unknown model 'absent'; deployed: double, mortal"),
+        (
+            Model("absent"),
+            X,
+            UnknownModel,
+            f"unknown model 'absent'; deployed: {', '.join(DEPLOYED)}",
+        ),
         (Model("double", 7), X, UnknownModel, "model 'double' has no version '7'; deployed: '1'"),
         (Model("double"), X[:, :3], InvalidInput, "input 'x': expected shape [-1, 16], got [2, 3]"),
         (Model("double"), {"y": X}, InvalidInput, "input 'x' is missing"),

@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.client_cluster import as_driver
-from tests.support.processes import QUICK, Server, model_application, solo_serve, write_config
+from tests.support.client_cluster import WORDS, as_driver
+from tests.support.processes import Server
 
 pytestmark = pytest.mark.serve
 
-DELAY_MS = 1500
-OPTIONS = {**QUICK, "max_queue_delay_ms": DELAY_MS, "max_queue_rows": 3}
+DELAY_MS = WORDS["max_queue_delay_ms"]
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,9 @@ class Reply:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("coalescing")
-    model = model_application("words", "tests.support.models:simple_string", **OPTIONS)
-    with solo_serve(write_config(folder, model), folder / "log") as running, as_driver(running):
-        yield running
+def server(driven: Server) -> Iterator[Server]:
+    with as_driver(driven):
+        yield driven
 
 
 @pytest.fixture(scope="module")

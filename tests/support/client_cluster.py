@@ -13,6 +13,8 @@ import psutil
 
 from tests.support.processes import ROOT, Server, solo_serve, write_config
 
+WORDS = {"max_queue_delay_ms": 1500, "max_queue_rows": 3}
+"""How the model `words` coalesces: long enough that what a test sends in that time meets."""
 NUMPY_MODELS = ("double", "several", "wide", "slow")
 
 
@@ -27,12 +29,14 @@ def numpy_application(name: str, **args: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def running_server() -> Iterator[Server]:
+def running_server(*applications: dict[str, Any]) -> Iterator[Server]:
+    """Serve the numpy models, two replicas of the mortal one, and `applications`."""
     with tempfile.TemporaryDirectory() as folder:
         config = write_config(
             Path(folder),
             *map(numpy_application, NUMPY_MODELS),
             numpy_application("mortal", replicas=2),
+            *applications,
         )
         with solo_serve(config, Path(folder, "log"), PYTHONPATH=str(ROOT), DIE_FOLDER=folder) as server:
             yield server
