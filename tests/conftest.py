@@ -1,4 +1,4 @@
-"""What starts Ray is marked, and which of two workers runs a test."""
+"""What starts Ray is marked, and runs in one lane: two clusters on two cores start later at once than in turn."""
 
 from __future__ import annotations
 
@@ -7,17 +7,25 @@ from pathlib import Path
 import pytest
 
 SERVED = Path(__file__).parent / "served"
-SERVERS = {"server", "driven"}
-"""The fixtures of tests/served/conftest.py: servers of a whole session."""
+SHARED = ("server", "driven")
+"""The fixtures of tests/served/conftest.py, servers of a whole session; their tests run side by side."""
+
+
+def shared_server(item: pytest.Item) -> str:
+    """The shared server that a test of `tests/served` uses, or ""."""
+    names = {*getattr(item, "fixturenames", ())}
+    if hasattr(getattr(item, "module", None), "server"):  # the file has one of its own by that name
+        names.discard("server")
+    return next((name for name in SHARED if name in names), "")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that share a server, and those of a file, to one worker; other files go where there is time."""
+    """Give what starts Ray to one worker, the tests of a shared server together; other files go where there is time."""
     for item in items:
-        servers = SERVERS & {*getattr(item, "fixturenames", ())} if item.path.is_relative_to(SERVED) else set()
-        if servers:
+        if item.path.is_relative_to(SERVED) and shared_server(item):
             item.add_marker(pytest.mark.serve)
-        if hasattr(getattr(item, "module", None), "server"):  # the file has one of its own by that name
-            servers.discard("server")
-        item.add_marker(pytest.mark.xdist_group("+".join(sorted(servers)) or str(item.path)))
+        served = item.get_closest_marker("serve") is not None
+        item.add_marker(pytest.mark.xdist_group("served" if served else str(item.path)))
+    turn = {"server": 0, "driven": 1, "": 2}
+    items.sort(key=lambda item: turn[shared_server(item)] if item.get_closest_marker("serve") else -1)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
+from tests.conftest import shared_server
 from tests.support.client_cluster import WORDS, running_server
 from tests.support.processes import (
     QUICK,
@@ -14,6 +16,17 @@ from tests.support.processes import (
     solo_serve,
     write_config,
 )
+
+RUNNING: dict[str, ExitStack] = {}
+"""The shared servers that run, and how each is stopped."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Stop a shared server after the last test that uses it (tests/conftest.py puts these side by side)."""
+    for name in [*RUNNING]:
+        if nextitem is None or name != shared_server(nextitem):
+            RUNNING.pop(name).close()
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +41,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         *(model_application(name, f"tests.support.models:{name}", **QUICK) for name in factories),
     )
     # No driver joins this one, so that tests/served/test_exposure.py may hold it to loopback.
-    with solo_serve(config, folder / "solo.log", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0") as running:
-        yield running
+    RUNNING["server"] = stack = ExitStack()
+    with stack:
+        yield stack.enter_context(solo_serve(config, folder / "solo.log", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0"))
 
 
 @pytest.fixture(scope="session")
@@ -38,5 +52,6 @@ def driven() -> Iterator[Server]:
     # Half a CPU each leaves one for the drivers' tasks.
     digits = model_application("digits", "models/digits.keras", num_cpus=0.5, **QUICK)
     words = model_application("words", "tests.support.models:simple_string", num_cpus=0.5, **WORDS, **QUICK)
-    with running_server(digits, words) as running:
-        yield running
+    RUNNING["driven"] = stack = ExitStack()
+    with stack:
+        yield stack.enter_context(running_server(digits, words))
