@@ -151,8 +151,8 @@ def _cards_hold(wanted: Sequence[Demand], nodes: Sequence[Node]) -> bool:
 
 
 def local_cpus(apps: Iterable[tuple[Mapping[str, Any], ModelArgs]], cores: int) -> int:
-    """Return how many CPUs `solo serve`'s own cluster claims: the machine's, and what the replicas reserve at least."""
-    reserved = sum(demand.replicas * demand.each.get("CPU", 0.0) for demand in demands(apps, 0))
+    """Return how many CPUs `solo serve`'s own cluster claims: the machine's, and enough for a replica of each model."""
+    reserved = sum(demand.each.get("CPU", 0.0) for demand in demands(apps, 0) if demand.replicas)
     return max(cores, math.ceil(reserved) + 1)
 
 

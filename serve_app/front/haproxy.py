@@ -44,7 +44,7 @@ WAIT_S = 10
 """How long a unary gRPC call may take to send its message, or a buffer's worth of it: more than the name needs."""
 
 HEADERS_S = 30
-"""How long a client may take to send a request's head and what HAProxy waits for of its body (`WHOLE`); Serve sets no
+"""How long a client may take to send a request's head and a body that HAProxy holds (`_whole`); Serve sets no
 bound but an hour of silence."""
 IN_FLIGHT = 256
 """Requests that one replica works on at once: about 0.2 s of work for its HTTP side, and a quarter of it per batch."""
@@ -65,8 +65,9 @@ FROM_ZERO = "    http-response add-header server-timing from-zero;dur=%Tr if { s
 """Where no replica ran, Serve's fallback proxy held the request until one did: says how long."""
 ARRIVAL = "    http-request set-header x-request-start %[date(0,us)]\n"
 """A deadline counts from here, not from when the replica has read the request."""
-WHOLE = "    option http-buffer-request\n"
-"""Without it a request is passed on with its head, and most clients send the body in a second packet."""
+BUFFER = 16384
+RESERVED = 1024
+"""HAProxy's defaults of `tune.bufsize` and `tune.maxrewrite`, in bytes: it holds their difference of a request."""
 LOST = "    http-response set-status 503 if { status 502 }\n"
 """A replica's custodian says 502 of a request that died with it (`serve_app/fast_path/custodian.py`)."""
 TOO_SLOW = b'{"error":"the request did not arrive in time"}'
@@ -83,6 +84,8 @@ TEXT_RULES = tuple(
 )
 """Serve (2.60) decodes these as UTF-8, unguarded: a byte that is none is a 500 in plain text and a stack trace."""
 
+_BUFFER = re.compile(r"^    tune\.bufsize (\d+)", re.MULTILINE)
+_ARRIVAL_TIME = re.compile(r"^    timeout http-request (\S+)", re.MULTILINE)
 _ROUTE = re.compile(r"^    acl is_http-(\S+) path (/\S*)$", re.MULTILINE)
 _HTTP_BACKEND = re.compile(r"^backend http-\S+\n(?:[ \t].*\n|\n)*", re.MULTILINE)
 _REPLICA = re.compile(r"^    server \S+ \S+ check\b(?!.* (?:backup|maxconn)\b)", re.MULTILINE)
@@ -108,7 +111,7 @@ def add_rules(config: str) -> str:
     models = dict(sorted(models.items(), key=lambda entry: "/versions/" not in entry[0]))
     http_place = _HTTP_PLACE.search(config)
     if http_place is not None:
-        rules = [*map(_v1_rule, models), *map(_watched_rule, models), ARRIVAL, FROM_ZERO, WHOLE, LOST]
+        rules = [*map(_v1_rule, models), *map(_watched_rule, models), ARRIVAL, FROM_ZERO, _whole(config), LOST]
         config = _insert(config, http_place.end(), rules)
     grpc_place = _GRPC_PLACE.search(config)
     choice = None if grpc_place is None else _GRPC_CHOICE.search(config, grpc_place.end())
@@ -119,6 +122,17 @@ def add_rules(config: str) -> str:
     # An application has a gRPC backend of its own only while it has replicas.
     known = [rule for rule in choices if f"\nbackend {rule.split()[1]}\n" in config]
     return _insert(_insert(config, choice.start(), known), grpc_place.end(), _naming_rules())
+
+
+def _whole(config: str) -> str:
+    """Return the rule that passes a request on when it is whole: most clients send the body in a second packet.
+
+    One announced larger than HAProxy holds goes at once: it could not be sent again, and may be refused by its length.
+    """
+    size, time = _BUFFER.search(config), _ARRIVAL_TIME.search(config)
+    held = (int(size[1]) if size else BUFFER) - RESERVED
+    wait = time[1] if time else f"{HEADERS_S}s"
+    return f"    http-request wait-for-body time {wait} if !{{ req.hdr_val(content-length) gt {held} }}\n"
 
 
 def lost_places(config: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -77,5 +78,7 @@ def ask(server: Server, name: str) -> tuple[int, dict[str, str], object]:
     answer = connection.getresponse()
     content = answer.read()
     kept = {key.lower(): value for key, value in answer.getheaders() if key.lower() not in OWN}
+    assert int(kept.pop("content-length")) == len(content)
     connection.close()
-    return answer.status, kept, content
+    # The shared server has more models, and an unknown name is answered with theirs.
+    return answer.status, kept, re.sub(rb"(?<=: )digits(, \w+)+(?=\"}$)", b"digits", content)
