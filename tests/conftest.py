@@ -29,3 +29,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group("served" if served else str(item.path)))
     turn = {"server": 0, "driven": 1, "": 2}
     items.sort(key=lambda item: turn[shared_server(item)] if item.get_closest_marker("serve") else -1)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fail where the groups above came to nothing: twenty servers would start beside each other, twice."""
+    if getattr(session.config.option, "loadgroup", False) and not all("@" in item.nodeid for item in session.items):
+        raise pytest.UsageError("this pytest-xdist does not group the tests of this pytest: install constraints.txt")
