@@ -80,6 +80,11 @@ class Signature:
         static = all(axis is not None for spec in self.inputs for axis in spec.row_shape)
         object.__setattr__(self, "is_static", static)
 
+    @property
+    def has_strings(self) -> bool:
+        """Whether an input or output holds strings."""
+        return any(spec.dtype == STRING for spec in (*self.inputs, *self.outputs))
+
     def opened(self) -> Signature:
         """Return the same signature with an open batch axis: whoever runs it pads and splits to the model's own."""
         inputs, outputs = (

@@ -15,7 +15,7 @@ from deployments.candidates._frozen import nodes, refuse_mutation
 from deployments.candidates._interface import Runner, Unfit
 from deployments.candidates._subject import Subject
 from deployments.candidates.xla import fixed_shapes
-from deployments.tensors import STRING, Arrays, Shape
+from deployments.tensors import Arrays, Shape
 
 MOST_THREADS = 8
 """Beyond this, single predictions gain nothing and their neighbours lose cores."""
@@ -38,10 +38,8 @@ class Lite:
             raise Unfit("runs on CPUs only")
         if self.threads < 1:
             raise Unfit("one core: the same as 'litert'")
-        if any(spec.dtype == STRING for spec in (*subject.signature.inputs, *subject.signature.outputs)):
-            raise Unfit("strings are not supported here")
-        refuse_mutation(subject)
         shapes = fixed_shapes(subject, bucket)
+        refuse_mutation(subject)
         content = _converted(subject, shapes)
         return _runner(_interpreter(content, self.threads, shapes))
 
