@@ -98,12 +98,23 @@ def _runner(interpreter: Any) -> Runner:
 
     # The wrapper reads the flatbuffer in place, and only the interpreter keeps it: without it, answers turn to
     # errors once the memory is used again (TF 2.21).
+    said = ""
+
     def run(arrays: Arrays, _alive: Any = interpreter) -> Arrays:
         with lock:
             for index, array in zip(feeds, arrays, strict=True):
                 set_tensor(index, array, 0)
-            invoke(0)
+            try:
+                invoke(0)
+            except RuntimeError as error:
+                raise RuntimeError(fresh(str(error))) from None
             return tuple(get_tensor(index, 0) for index in fetches)
+
+    def fresh(text: str) -> str:
+        """Return what this call met: the wrapper's reporter keeps what earlier ones, other clients', have met."""
+        nonlocal said
+        said, before = text, said
+        return text.removeprefix(before).strip()
 
     return Runner(run, is_open=False)
 

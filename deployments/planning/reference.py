@@ -24,6 +24,9 @@ OPEN_LENGTHS = ((16, 23), (64, 80), (224, 256), (8, 12), (3, 5), (1, 2))
 """Pairs of lengths tried for axes that stay open: a model with strides or 'valid' windows refuses short ones, and one
 with a position embedding long ones."""
 
+PLACES = 16
+"""Places of a row that are tried with an index that is out of range: columns may index tables of different sizes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -66,6 +69,40 @@ class Reference:
             _check_forms(outputs, case.outputs)
             return None
         return largest_error(signature, outputs, case.outputs, self._options.largest_error)
+
+    def bounds(self, bucket: Bucket) -> dict[int, tuple[int, int]]:
+        """Return which indices the model takes, by the input's position: those that it was seen to refuse bound it.
+
+        XLA answers an index that is out of range as if it were the last, and GPUs as if its row were zeros; there
+        the model itself does not refuse, and nothing is known.
+        """
+        if self._subject.is_gpu:
+            return {}
+        found = {}
+        inputs = self.cases(bucket)[0].inputs
+        for index, rows in self._vocabularies.items():
+            kind = inputs[index].dtype
+            if rows <= 0 or (kind.kind in "iu" and rows > np.iinfo(kind).max) or not self._refuses(inputs, index, rows):
+                continue
+            is_wrapped = kind.kind != "u" and not self._refuses(inputs, index, -1)
+            if not is_wrapped:
+                found[index] = (0, rows)
+            elif self._refuses(inputs, index, -rows - 1):
+                found[index] = (-rows, rows)
+        return found
+
+    def _refuses(self, inputs: Arrays, index: int, value: int) -> bool:
+        """Return whether the model refuses `value` wherever in the first row of that input it stands."""
+        size = inputs[index][0].size
+        for place in sorted({int(at) for at in np.linspace(0, size - 1, PLACES)}):
+            changed = inputs[index].copy()
+            changed[0].reshape(-1)[place] = value
+            try:
+                self._eager((*inputs[:index], changed, *inputs[index + 1 :]))
+            except Exception:  # whatever a model's own code raises
+                continue
+            return False
+        return True
 
     def _make(self, bucket: Bucket) -> list[Case]:
         if bucket.is_fixed(self._subject.signature):
