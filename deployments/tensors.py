@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ class TensorSpec:
     name: str
     dtype: np.dtype[Any]
     shape: Shape
+    bounds: tuple[int, int] | None = None
+    """Of an index into the model's tables: the least that it takes, and the first that is too large; None: unknown."""
 
     @property
     def row_shape(self) -> Shape:
@@ -36,7 +38,7 @@ class TensorSpec:
         return self.shape[1:]
 
     def check(self, array: Array) -> None:
-        """Raise `InvalidInput`, naming this tensor, unless `array` has its dtype, rank and fixed axes."""
+        """Raise `InvalidInput`, naming this tensor, unless `array` has its dtype, rank, fixed axes and bounds."""
         if array.dtype != self.dtype:
             raise InvalidInput(
                 f"input '{self.name}': expected dtype {dtype_name(self.dtype)}, got {dtype_name(array.dtype)}"
@@ -51,6 +53,11 @@ class TensorSpec:
                 raise InvalidInput(
                     f"input '{self.name}': expected shape {shape_text(self.shape)}, got {shape_text(array.shape)}"
                 )
+        if self.bounds is not None:
+            least, end = self.bounds
+            if array.min() < least or array.max() >= end:
+                wrong = array.min() if array.min() < least else array.max()
+                raise InvalidInput(f"input '{self.name}': expected indices from {least} to {end - 1}, got {wrong}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +87,20 @@ class Signature:
         static = all(axis is not None for spec in self.inputs for axis in spec.row_shape)
         object.__setattr__(self, "is_static", static)
 
+    @property
+    def has_strings(self) -> bool:
+        """Whether an input or output holds strings."""
+        return any(spec.dtype == STRING for spec in (*self.inputs, *self.outputs))
+
+    def bounded(self, bounds: Mapping[int, tuple[int, int]]) -> Signature:
+        """Return the same signature with `bounds` for the inputs at these positions."""
+        inputs = tuple(replace(spec, bounds=bounds.get(index)) for index, spec in enumerate(self.inputs))
+        return Signature(inputs, self.outputs)
+
     def opened(self) -> Signature:
         """Return the same signature with an open batch axis: whoever runs it pads and splits to the model's own."""
         inputs, outputs = (
-            tuple(TensorSpec(spec.name, spec.dtype, (None, *spec.shape[1:])) for spec in specs)
+            tuple(replace(spec, shape=(None, *spec.shape[1:])) for spec in specs)
             for specs in (self.inputs, self.outputs)
         )
         return Signature(inputs, outputs)

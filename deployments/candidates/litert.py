@@ -15,7 +15,7 @@ from deployments.candidates._frozen import nodes, refuse_mutation
 from deployments.candidates._interface import Runner, Unfit
 from deployments.candidates._subject import Subject
 from deployments.candidates.xla import fixed_shapes
-from deployments.tensors import STRING, Arrays, Shape
+from deployments.tensors import Arrays, Shape
 
 MOST_THREADS = 8
 """Beyond this, single predictions gain nothing and their neighbours lose cores."""
@@ -38,10 +38,8 @@ class Lite:
             raise Unfit("runs on CPUs only")
         if self.threads < 1:
             raise Unfit("one core: the same as 'litert'")
-        if any(spec.dtype == STRING for spec in (*subject.signature.inputs, *subject.signature.outputs)):
-            raise Unfit("strings are not supported here")
-        refuse_mutation(subject)
         shapes = fixed_shapes(subject, bucket)
+        refuse_mutation(subject)
         content = _converted(subject, shapes)
         return _runner(_interpreter(content, self.threads, shapes))
 
@@ -100,12 +98,23 @@ def _runner(interpreter: Any) -> Runner:
 
     # The wrapper reads the flatbuffer in place, and only the interpreter keeps it: without it, answers turn to
     # errors once the memory is used again (TF 2.21).
+    said = ""
+
     def run(arrays: Arrays, _alive: Any = interpreter) -> Arrays:
         with lock:
             for index, array in zip(feeds, arrays, strict=True):
                 set_tensor(index, array, 0)
-            invoke(0)
+            try:
+                invoke(0)
+            except RuntimeError as error:
+                raise RuntimeError(fresh(str(error))) from None
             return tuple(get_tensor(index, 0) for index in fetches)
+
+    def fresh(text: str) -> str:
+        """Return what this call met: the wrapper's reporter keeps what earlier ones, other clients', have met."""
+        nonlocal said
+        said, before = text, said
+        return text.removeprefix(before).strip()
 
     return Runner(run, is_open=False)
 

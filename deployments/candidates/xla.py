@@ -9,7 +9,12 @@ from deployments.candidates.function import calling
 
 
 def fixed_shapes(subject: Subject, bucket: Bucket) -> tuple[tuple[int | None, ...], ...]:
-    """Return the bucket's shapes; raises `Unfit` where one is open, since XLA compiles for fixed ones."""
+    """Return the bucket's shapes; raises `Unfit` where one is open, since XLA compiles for fixed ones.
+
+    Nor has XLA strings: a graph of ragged ones made it abort the process (TensorFlow 2.21).
+    """
+    if subject.signature.has_strings:
+        raise Unfit("strings are not supported here")
     if not bucket.is_fixed(subject.signature):
         raise Unfit("needs fixed shapes: give allowed_lengths for the dynamic inner axes")
     return bucket.shapes(subject.signature)

@@ -13,14 +13,19 @@ from deployments.candidates._bucket import Bucket, open_shapes
 from deployments.candidates._subject import Subject
 from deployments.device.ledger import memory_text
 from deployments.errors import LoadError
+from deployments.planning.contents import contents
 from deployments.planning.options import PlanOptions
 from deployments.planning.samples import ROWS, samples, tiled
 from deployments.planning.verification import Differs, largest_error
 from deployments.planning.vocabularies import vocabularies
 from deployments.tensors import Array, Arrays
 
-OPEN_LENGTHS = ((16, 23), (64, 80), (224, 256))
-"""Pairs of lengths tried for axes that stay open: a model with strides or 'valid' windows refuses short ones."""
+OPEN_LENGTHS = ((16, 23), (64, 80), (224, 256), (8, 12), (3, 5), (1, 2))
+"""Pairs of lengths tried for axes that stay open: a model with strides or 'valid' windows refuses short ones, and one
+with a position embedding long ones."""
+
+PLACES = 16
+"""Places of a row that are tried with an index that is out of range: columns may index tables of different sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,7 @@ class Reference:
         self._subject = subject
         self._options = options
         self._call = call or subject.model.call
-        self._vocabularies = self._read_vocabularies()
+        self._vocabularies, self._contents = self._read_graph()
         self._cases: dict[int | None, list[Case]] = {}
         self.is_random = False
         """Whether the model answers the same input differently each time; its values cannot be compared then."""
@@ -65,6 +70,40 @@ class Reference:
             return None
         return largest_error(signature, outputs, case.outputs, self._options.largest_error)
 
+    def bounds(self, bucket: Bucket) -> dict[int, tuple[int, int]]:
+        """Return which indices the model takes, by the input's position: those that it was seen to refuse bound it.
+
+        XLA answers an index that is out of range as if it were the last, and GPUs as if its row were zeros; there
+        the model itself does not refuse, and nothing is known.
+        """
+        if self._subject.is_gpu:
+            return {}
+        found = {}
+        inputs = self.cases(bucket)[0].inputs
+        for index, rows in self._vocabularies.items():
+            kind = inputs[index].dtype
+            if rows <= 0 or (kind.kind in "iu" and rows > np.iinfo(kind).max) or not self._refuses(inputs, index, rows):
+                continue
+            is_wrapped = kind.kind != "u" and not self._refuses(inputs, index, -1)
+            if not is_wrapped:
+                found[index] = (0, rows)
+            elif self._refuses(inputs, index, -rows - 1):
+                found[index] = (-rows, rows)
+        return found
+
+    def _refuses(self, inputs: Arrays, index: int, value: int) -> bool:
+        """Return whether the model refuses `value` wherever in the first row of that input it stands."""
+        size = inputs[index][0].size
+        for place in sorted({int(at) for at in np.linspace(0, size - 1, PLACES)}):
+            changed = inputs[index].copy()
+            changed[0].reshape(-1)[place] = value
+            try:
+                self._eager((*inputs[:index], changed, *inputs[index + 1 :]))
+            except Exception:  # whatever a model's own code raises
+                continue
+            return False
+        return True
+
     def _make(self, bucket: Bucket) -> list[Case]:
         if bucket.is_fixed(self._subject.signature):
             return self._first_accepted(bucket.length)
@@ -87,14 +126,13 @@ class Reference:
                 raise LoadError(memory_text(self._subject.device, self._subject.weights_bytes)) from exhausted
             except Exception as raised:  # whatever a model's own code raises
                 error = error or raised
-        text = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise LoadError(f"the model refuses every sample input; the first failed with {type(error).__name__}: {text}")
+        raise LoadError(f"the model refuses every sample input; the first failed with {_said(error)}")
 
     def _samples(self, length: int | None) -> Any:
         signature = self._subject.signature
         fixed = signature.inputs[0].shape[0]
         shapes = Bucket(fixed or ROWS, length).shapes(signature)
-        return samples(signature, shapes, self._vocabularies, (), self._options.seed)
+        return samples(signature, shapes, self._vocabularies, self._contents, self._options.seed)
 
     def _cases_of(self, inputs: Arrays) -> list[Case]:
         """Return one case, or one a row where batches are of one row alone, which may then influence each other."""
@@ -146,11 +184,23 @@ class Reference:
         with tf.device(self._subject.device):
             return tuple(output.numpy() for output in self._call(*(tf.constant(array) for array in inputs)))
 
-    def _read_vocabularies(self) -> dict[int, int]:
+    def _read_graph(self) -> tuple[dict[int, int], tuple[bytes, ...]]:
+        signature = self._subject.signature
         try:
-            return vocabularies(self._subject, self._subject.concrete(open_shapes(self._subject.signature)))
+            concrete = self._subject.concrete(open_shapes(signature))
+            return vocabularies(self._subject, concrete), contents(concrete) if signature.has_strings else ()
         except Exception:  # a model that cannot be traced has no graph to read; the samples go without
-            return {}
+            return {}, ()
+
+
+def _said(error: Exception | None) -> str:
+    """Return an error's type and cause: Keras says in the first line where it was, and lists the arguments last."""
+    lines = [line.strip() for line in str(error).split("Arguments received by")[0].splitlines() if line.strip()]
+    if not lines:
+        return repr(error)
+    cause = next((line for line in lines[1:] if not line.startswith("[")), "")
+    first = lines[0].replace("\x1b[1m", "").replace("\x1b[0m", "")
+    return f"{type(error).__name__}: {first}" + (f" {cause}" if "encountered when calling" in first else "")
 
 
 def _check_forms(got: Arrays, want: Arrays) -> None:

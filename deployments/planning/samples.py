@@ -26,13 +26,13 @@ def samples(
     """Yield samples for `shapes` (all axes known), the most lively first, each tamer than the one before.
 
     `vocabularies` maps an input's position to how many indices it may hold; `words` are strings that the model
-    knows. A model that refuses the first sample (a range check, a parser) may take a later one.
+    takes, where that is known. A model that refuses the first sample (a range check, a parser) may take a later one.
     """
-    makers = (_lively, _binary, _zero)
-    for maker in makers:
+    makers: list[tuple[Any, tuple[bytes, ...]]] = [(_lively, ()), (_binary, ()), (_zero, ())]
+    for maker, known_words in [(_lively, words), *makers] if words else makers:
         random = np.random.default_rng(seed)
         yield tuple(
-            maker(random, spec, shape, vocabularies.get(index), words)
+            maker(random, spec, shape, vocabularies.get(index), known_words)
             for index, (spec, shape) in enumerate(zip(signature.inputs, known(shapes), strict=True))
         )
 
@@ -51,8 +51,8 @@ def _lively(
     random: np.random.Generator, spec: TensorSpec, shape: tuple[int, ...], vocabulary: int | None, words: Any
 ) -> Array:
     if spec.dtype == STRING:
-        choices = [word.encode() for word in WORDS] + list(words)
-        return np.array(random.choice(np.array(choices, dtype=object), shape), dtype=object)
+        choices = np.array(words or [word.encode() for word in WORDS], dtype=object)
+        return np.array(random.choice(choices, shape), dtype=object)
     if vocabulary is not None:
         return random.integers(0, max(1, vocabulary), shape).astype(spec.dtype)
     if spec.dtype == np.bool_:
