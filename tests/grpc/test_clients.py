@@ -159,7 +159,7 @@ def test_compressed_requests(client, compression):
         ),
         (lambda c: c.load_model("simple"), "FAILED_PRECONDITION", "declared in the serve config"),
         (lambda c: c.unload_model("simple"), "FAILED_PRECONDITION", "cannot unload"),
-        (lambda c: c.get_system_shared_memory_status(), "INVALID_ARGUMENT", "shared memory is off here"),
+        (lambda c: c.get_system_shared_memory_status(), "INVALID_ARGUMENT", "there is none here"),
     ],
 )
 def test_errors_have_their_code_and_text(client, call, code, text):
