@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import selectors
 import ssl
 from collections.abc import Callable, Coroutine
@@ -11,8 +12,10 @@ from typing import Any, TypeVar, cast
 
 from serve_app.load.request import Request
 
+MOST_DESCRIPTORS = 1024
+"""`select` takes file descriptors below this alone."""
 MOST_CONNECTIONS = 480
-"""`select` ends at file descriptor 1023; half of them, so that a server in the same process (in tests) fits too."""
+"""Half of them, so that a server in the same process (in tests) fits too."""
 T = TypeVar("T")
 
 
@@ -22,7 +25,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     epoll's timeouts are whole milliseconds, in asyncio as in uvloop, and a Poisson schedule of a thousand requests a
     second kept that badly is neither; `select` takes microseconds.
     """
-    loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
+    loop = asyncio.SelectorEventLoop(_selector())
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -32,6 +35,14 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         loop.close()
         if collects:
             gc.enable()
+
+
+def _selector() -> selectors.BaseSelector:
+    """Return `select`, or the system's best where this process has so many files open that `select` would end."""
+    next_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(next_free)
+    fits = next_free + MOST_CONNECTIONS < MOST_DESCRIPTORS
+    return selectors.SelectSelector() if fits else selectors.DefaultSelector()
 
 
 async def _end_tasks() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
+import os
+import resource
 import threading
 from collections.abc import Iterator
 
@@ -43,6 +46,7 @@ def closing() -> Iterator[str]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}/"
     server.shutdown()
+    server.server_close()
 
 
 def test_a_closed_loop_connects_again(closing: str) -> None:
@@ -54,4 +58,16 @@ def test_a_closed_loop_connects_again(closing: str) -> None:
 def test_an_open_loop_connects_again(closing: str) -> None:
     seen = run(OpenLoop(Request(closing, b"x"), 200, 2.5).run())
     assert len(seen) > 64 * LAST
+    assert {sample.status for sample in seen} == {200}
+
+
+def test_a_process_with_many_open_files_sends_as_well(closing: str) -> None:
+    """`select` ends at descriptor 1023."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(1100):
+            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        seen = run(ClosedLoop(Request(closing, b"x"), 2, 0.3).run())
     assert {sample.status for sample in seen} == {200}
