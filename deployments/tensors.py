@@ -37,6 +37,10 @@ class TensorSpec:
         """The shape of one row: without the batch axis."""
         return self.shape[1:]
 
+    def opened(self) -> TensorSpec:
+        """Return the same tensor with any number of rows."""
+        return replace(self, shape=(None, *self.row_shape))
+
     def check(self, array: Array) -> None:
         """Raise `InvalidInput`, naming this tensor, unless `array` has its dtype, rank, fixed axes and bounds."""
         if array.dtype != self.dtype:
@@ -99,11 +103,7 @@ class Signature:
 
     def opened(self) -> Signature:
         """Return the same signature with an open batch axis: whoever runs it pads and splits to the model's own."""
-        inputs, outputs = (
-            tuple(replace(spec, shape=(None, *spec.shape[1:])) for spec in specs)
-            for specs in (self.inputs, self.outputs)
-        )
-        return Signature(inputs, outputs)
+        return Signature(*(tuple(spec.opened() for spec in specs) for specs in (self.inputs, self.outputs)))
 
     def check(self, inputs: Mapping[str, Array]) -> Rows:
         """Return the request's rows, arrays in this signature's order and uncopied.

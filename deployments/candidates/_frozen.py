@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -91,17 +91,22 @@ def _freeze(subject: Subject, shapes: Sequence[Shape], lower_control_flow: bool)
 
 
 def nodes(graph_def: Any) -> list[Any]:
-    """Return all nodes of a graph and of the functions it calls, at any depth; a library may hold many others."""
+    """Return all nodes of a graph and of the functions it calls, at any depth."""
+    return [node for body in bodies(graph_def) for node in body]
+
+
+def bodies(graph_def: Any) -> Iterator[Any]:
+    """Yield the nodes of a graph, and those of each function it calls, at any depth; a library may hold many others."""
     library = {function.signature.name: function.node_def for function in graph_def.library.function}
-    found, waiting = [], [graph_def.node]
+    waiting = [graph_def.node]
     seen: set[str] = set()
     while waiting:
-        for node in waiting.pop():
-            found.append(node)
+        body = waiting.pop()
+        yield body
+        for node in body:
             for name in _called(node) - seen:
                 seen.add(name)
                 waiting.append(library.get(name, ()))
-    return found
 
 
 def _called(node: Any) -> set[str]:

@@ -24,9 +24,8 @@ class Subject:
         self._shared: dict[Hashable, Any] = {}
         self.sample: Arrays = ()
         """Inputs that the model takes, set by planning: `[batch, ...]` of the smallest bucket."""
-        self.bounds: dict[int, tuple[int, int]] = {}
-        """Of inputs, by position, that index tables: see `TensorSpec.bounds`; set by planning."""
         self.signature: Signature = model.signature
+        """The model's own; planning adds the bounds that it finds."""
         self.takes_any_rows = True
         """Whether a batch axis fixed at N may be padded; False where planning found that rows influence each other."""
         self.precision = model.precision

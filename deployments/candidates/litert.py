@@ -96,10 +96,10 @@ def _runner(interpreter: Any) -> Runner:
     # An interpreter is one set of buffers, and Invoke releases the GIL.
     lock = threading.Lock()
 
-    # The wrapper reads the flatbuffer in place, and only the interpreter keeps it: without it, answers turn to
-    # errors once the memory is used again (TF 2.21).
     said = ""
 
+    # The wrapper reads the flatbuffer in place, and only the interpreter keeps it: without it, answers turn to
+    # errors once the memory is used again (TF 2.21).
     def run(arrays: Arrays, _alive: Any = interpreter) -> Arrays:
         with lock:
             for index, array in zip(feeds, arrays, strict=True):

@@ -167,7 +167,7 @@ def _signature(
     A batch axis fixed at N is opened where a trace with an open one gives open outputs: nothing needs the N then.
     """
     if declared is not None and inputs[0].shape[0] is not None:
-        opened = [TensorSpec(spec.name, spec.dtype, (None, *spec.shape[1:])) for spec in inputs]
+        opened = [spec.opened() for spec in inputs]
         with contextlib.suppress(LoadError):
             outputs = _traced_specs(model, calling, opened, declared)
             if all(spec.shape[0] is None for spec in outputs):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from deployments.candidates._frozen import bodies
 
 SIDE = 32
 """Pixels along each side of a sample picture."""
@@ -22,18 +23,11 @@ def contents(concrete: Any) -> tuple[bytes, ...]:
 
     `concrete` is the model's `ConcreteFunction`; the bodies of its loops and inner functions are looked into as well.
     """
-    for nodes in _functions(concrete):
+    for nodes in bodies(concrete.graph.as_graph_def()):
         for node in nodes:
             if make := MAKERS.get(node.op):
                 return tuple(make(seed, node, nodes) for seed in range(COUNT))
     return ()
-
-
-def _functions(concrete: Any) -> Iterator[Any]:
-    definition = concrete.graph.as_graph_def()
-    yield definition.node
-    for function in definition.library.function:
-        yield function.node_def
 
 
 def _picture(seed: int) -> Any:
@@ -90,7 +84,7 @@ def _asked(node: Any, nodes: Any) -> Iterator[tuple[str, Any, int]]:
     by_name = {each.name: each for each in nodes}
 
     def keys(position: int) -> list[str]:
-        source = by_name.get(node.input[position].split(":")[0].lstrip("^"))
+        source = by_name.get(node.input[position].split(":")[0])
         if source is None or "value" not in source.attr:
             return []
         return [bytes(key).decode() for key in tf.make_ndarray(source.attr["value"].tensor).ravel()]
@@ -107,7 +101,7 @@ def _asked(node: Any, nodes: Any) -> Iterator[tuple[str, Any, int]]:
 
 
 def _json_example(*_: Any) -> bytes:
-    return json.dumps({"features": {"feature": {}}}).encode()
+    return b'{"features": {"feature": {}}}'
 
 
 MAKERS: dict[str, Callable[..., bytes]] = {

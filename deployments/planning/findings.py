@@ -50,7 +50,7 @@ def find(
     reference = Reference(subject, options, None if exact is None else exact.call)
     # Made first: a model that takes no sample, or whose rows influence each other, fails before anything is built.
     subject.sample = reference.cases(wanted[0])[0].inputs
-    subject.bounds = reference.bounds(wanted[0])
+    subject.signature = subject.signature.bounded(reference.bounds(subject.sample))
     attempts = Attempts(subject, reference, CrashLog(options.cache_dir, cache.key(known_as)))
     if options.cache_dir is None:
         return _search(attempts, reference, options, wanted, subject)

@@ -69,11 +69,8 @@ class Plan:
 
     @property
     def signature(self) -> Signature:
-        """What requests are held against: the model's own, with what planning found of it.
-
-        Where any number of rows runs the batch axis is open; inputs that index tables have their bounds.
-        """
-        own = self.subject.signature.bounded(self.subject.bounds)
+        """What requests are held against: the subject's, with an open batch axis where any number of rows runs."""
+        own = self.subject.signature
         return own.opened() if self.subject.takes_any_rows else own
 
     @property

@@ -20,7 +20,7 @@ from deployments.planning.verification import Differs, largest_error
 from deployments.planning.vocabularies import vocabularies
 from deployments.tensors import Array, Arrays
 
-OPEN_LENGTHS = ((16, 23), (64, 80), (224, 256), (8, 12), (3, 5), (1, 2))
+OPEN_LENGTHS = ((16, 23), (8, 12), (3, 5), (1, 2), (64, 80), (224, 256))
 """Pairs of lengths tried for axes that stay open: a model with strides or 'valid' windows refuses short ones, and one
 with a position embedding long ones."""
 
@@ -70,16 +70,15 @@ class Reference:
             return None
         return largest_error(signature, outputs, case.outputs, self._options.largest_error)
 
-    def bounds(self, bucket: Bucket) -> dict[int, tuple[int, int]]:
+    def bounds(self, inputs: Arrays) -> dict[int, tuple[int, int]]:
         """Return which indices the model takes, by the input's position: those that it was seen to refuse bound it.
 
-        XLA answers an index that is out of range as if it were the last, and GPUs as if its row were zeros; there
-        the model itself does not refuse, and nothing is known.
+        `inputs` are such as the model takes, `[batch, ...]` each. XLA answers an index that is out of range as if it
+        were the last, and GPUs as if its row were zeros; there the model itself does not refuse, and nothing is known.
         """
         if self._subject.is_gpu:
             return {}
         found = {}
-        inputs = self.cases(bucket)[0].inputs
         for index, rows in self._vocabularies.items():
             kind = inputs[index].dtype
             if rows <= 0 or (kind.kind in "iu" and rows > np.iinfo(kind).max) or not self._refuses(inputs, index, rows):
@@ -195,12 +194,12 @@ class Reference:
 
 def _said(error: Exception | None) -> str:
     """Return an error's type and cause: Keras says in the first line where it was, and lists the arguments last."""
-    lines = [line.strip() for line in str(error).split("Arguments received by")[0].splitlines() if line.strip()]
+    text = str(error).split("Arguments received by")[0].replace("\x1b[1m", "").replace("\x1b[0m", "")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return repr(error)
     cause = next((line for line in lines[1:] if not line.startswith("[")), "")
-    first = lines[0].replace("\x1b[1m", "").replace("\x1b[0m", "")
-    return f"{type(error).__name__}: {first}" + (f" {cause}" if "encountered when calling" in first else "")
+    return f"{type(error).__name__}: {lines[0]}" + (f" {cause}" if "encountered when calling" in lines[0] else "")
 
 
 def _check_forms(got: Arrays, want: Arrays) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from deployments.errors import LoadError
 from deployments.loading import Source, from_keras, load
 from deployments.planning.contents import contents
 from deployments.planning.plan import PlanOptions, make_plan
@@ -98,5 +99,5 @@ def test_the_cause_is_told_not_only_where_it_was_met() -> None:
 
     numbers = keras.Input([3])
     model = keras.Model(numbers, Choosy()(numbers))
-    with pytest.raises(Exception, match="the moon"):
+    with pytest.raises(LoadError, match="the moon"):
         make_plan(from_keras(model), PlanOptions(budget_s=1))
