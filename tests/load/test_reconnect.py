@@ -61,13 +61,17 @@ def test_an_open_loop_connects_again(closing: str) -> None:
     assert {sample.status for sample in seen} == {200}
 
 
-def test_a_process_with_many_open_files_sends_as_well(closing: str) -> None:
-    """`select` ends at descriptor 1023."""
+@pytest.mark.parametrize("gap", [0, 4])
+def test_a_process_with_many_open_files_sends_as_well(closing: str, gap: int) -> None:
+    """`select` ends at descriptor 1023; `gap` descriptors below are free."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
     with contextlib.ExitStack() as stack:
         stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        for _ in range(1100):
-            stack.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+        for descriptor in opened[:gap]:
+            os.close(descriptor)
+        for descriptor in opened[gap:]:
+            stack.callback(os.close, descriptor)
         seen = run(ClosedLoop(Request(closing, b"x"), 2, 0.3).run())
     assert {sample.status for sample in seen} == {200}
