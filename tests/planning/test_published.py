@@ -61,8 +61,9 @@ def test_fers_emotions() -> None:
 @pytest.mark.slow
 def test_basic_pitchs_notes() -> None:
     seconds = np.arange(43844) / 22050
-    tones = [np.sin(2 * np.pi * pitch * seconds) for pitch in (220.0, 440.0, 523.25, 880.0)]
+    tones = np.stack([np.sin(2 * np.pi * pitch * seconds) for pitch in (220.0, 440.0, 523.25, 880.0)])
+    # The model takes the logarithm of a spectrum that pure tones leave near zero: inputs moved by 1e-7 then move its
+    # own eager answers by 1e-3, and XLA's are 2.5e-3 off. Over noise, as recordings have it, all are within 2.8e-4.
+    notes = tones + 0.1 * np.random.default_rng(0).standard_normal(tones.shape)
     source = unpacked("basic_pitch") / "basic_pitch/saved_models/icassp_2022/nmp"
-    # The model takes the logarithm of a spectrum that pure tones leave near zero: run eagerly, its own answers for
-    # one row alone and in a batch of four differ by 4.9e-4, and inputs moved by 1e-7 move them by 7.4e-4.
-    check(source, np.stack(tones).astype(np.float32)[..., None], tolerance=1e-3)
+    check(source, notes.astype(np.float32)[..., None], tolerance=1e-3)
