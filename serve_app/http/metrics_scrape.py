@@ -1,8 +1,9 @@
 """`GET /metrics`: this server's models in Prometheus's text format, gathered from every node in one scrape.
 
 Each node's agent exports what its workers report (every ten seconds by default), Ray's own hundreds of series among
-it; what is kept here are the models' own and Serve's of them. A node that does not answer in time is left out, and the
-others are counted.
+it; what is kept here are the models' own and Serve's of them. A histogram that Ray carries as three gauges
+(`observe/metrics.py` says why) gets its type back. A node that does not answer in time is left out, and the others are
+counted.
 """
 
 from __future__ import annotations
@@ -46,7 +47,25 @@ def families(texts: Iterable[str]) -> list[str]:
                 series.setdefault(named, []).append(line)
         for name, lines in own.items():
             heads.setdefault(name, lines)
+    for bucket in [name for name in heads if name.endswith("_bucket")]:
+        _join_histogram(bucket.removesuffix("_bucket"), heads, series)
     return [line for name, head in heads.items() if name in series for line in (*head, *series[name])]
+
+
+_PARTS = ("_bucket", "_sum", "_count")
+
+
+def _join_histogram(name: str, heads: dict[str, list[str]], series: dict[str, list[str]]) -> None:
+    """Make one family with the type of a histogram of the three that are its series, where all three are there."""
+    parts = [f"{name}{part}" for part in _PARTS]
+    if not all(part in series for part in parts):
+        return
+    # The help of the sum says what is summed, and then that it is a sum.
+    about = next((line.split(" ", 3)[3] for line in heads[parts[1]] if line.startswith("# HELP ")), "")
+    series[name] = [line for part in parts for line in series.pop(part)]
+    for part in parts:
+        heads.pop(part, None)
+    heads[name] = [f"# HELP {name} {about.removesuffix(': the sum.')}.", f"# TYPE {name} histogram"]
 
 
 async def _text(session: aiohttp.ClientSession, url: str) -> str | None:

@@ -29,3 +29,31 @@ def test_each_family_comes_once_with_every_nodes_series() -> None:
 
 def test_a_node_without_models_adds_nothing() -> None:
     assert families(["", "# HELP ray_tasks x\n# TYPE ray_tasks gauge\nray_tasks 1\n"]) == []
+
+
+HISTOGRAM = """\
+# HELP ray_keras_solo_wait_seconds_bucket Time: how many took at most `le` seconds.
+# TYPE ray_keras_solo_wait_seconds_bucket gauge
+ray_keras_solo_wait_seconds_bucket{le="0.5",replica="%(r)s"} 1
+ray_keras_solo_wait_seconds_bucket{le="+Inf",replica="%(r)s"} 2
+# HELP ray_keras_solo_wait_seconds_sum Time: the sum.
+# TYPE ray_keras_solo_wait_seconds_sum gauge
+ray_keras_solo_wait_seconds_sum{replica="%(r)s"} 1.25
+# HELP ray_keras_solo_wait_seconds_count Time: how many.
+# TYPE ray_keras_solo_wait_seconds_count gauge
+ray_keras_solo_wait_seconds_count{replica="%(r)s"} 2
+"""
+
+
+def test_a_histogram_has_its_type_again() -> None:
+    text = "\n".join(families([HISTOGRAM % {"r": "a"}, HISTOGRAM % {"r": "b"}])) + "\n"
+    (family,) = text_string_to_metric_families(text)
+    assert (family.name, family.type, family.documentation) == ("ray_keras_solo_wait_seconds", "histogram", "Time.")
+    assert len(family.samples) == 8
+    assert {s.value for s in family.samples if s.name.endswith("_sum")} == {1.25}
+
+
+def test_gauges_that_are_no_whole_histogram_stay_gauges() -> None:
+    partial = "\n".join(line for line in HISTOGRAM.splitlines() if "_count" not in line)
+    text = "\n".join(families([partial % {"r": "a"}])) + "\n"
+    assert {family.type for family in text_string_to_metric_families(text)} == {"gauge"}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench import http_load
 from serve_app.load import payload
@@ -110,6 +111,17 @@ def test_histograms_are_whole(server: Server) -> None:
     (whole,) = (value for _, value in samples[f"{name}_sum"])
     parts = sum(value for _, value in samples["ray_keras_solo_stage_duration_seconds_sum"])
     assert parts == pytest.approx(whole, rel=0.05)
+
+
+@pytest.mark.serve
+def test_the_front_door_gives_histograms_their_type(server: Server) -> None:
+    until(server, lambda samples: outcomes(samples) == {"success": GOOD, "invalid": BAD})
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=30) as answer:
+        found = {family.name: family for family in text_string_to_metric_families(answer.read().decode())}
+    request = found["ray_keras_solo_request_duration_seconds"]
+    assert request.type == found["ray_keras_solo_stage_duration_seconds"].type == "histogram"
+    assert {sample.value for sample in request.samples if sample.labels.get("le") == "+Inf"} == {GOOD}
+    assert found["ray_keras_solo_rows"].type == "counter"
 
 
 @pytest.mark.serve
