@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted([*ROOT.glob("deployments/**/*.py"), *ROOT.glob("serve_app/**/*.py")])
 
-CONTRACTS = "errors events tensors source model execution"
+CONTRACTS = "errors events tensors source formats model execution"
 """What `deployments` says to everybody; every room of `serve_app` may import these."""
 
 ROOMS: Mapping[str, str] = {
@@ -47,7 +47,7 @@ ROOMS: Mapping[str, str] = {
     "deployments.health": "execution tensors errors events",
     "deployments.planning": "candidates device loading lengths model tensors source errors events",
     "deployments.coalescing": "execution tensors errors",
-    "deployments.loading": "fetching model tensors source errors events",
+    "deployments.loading": "fetching model tensors formats source errors events",
     "deployments.fetching": "source errors events",
     "deployments.device": "errors events",
     "deployments.candidates": "model tensors errors events",
@@ -56,6 +56,7 @@ ROOMS: Mapping[str, str] = {
     "deployments.model": "tensors",
     "deployments.execution": "tensors",
     "deployments.tensors": "errors",
+    "deployments.formats": "source",
     "deployments.source": "",
     "deployments.errors": "",
     "deployments.events": "",

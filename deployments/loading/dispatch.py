@@ -1,17 +1,19 @@
-"""Finds out what a source is and hands it to the reader for that kind."""
+"""Finds out what a source is and hands it to the reader for that format."""
 
 from __future__ import annotations
 
+import errno
 import re
+import tempfile
 from pathlib import Path
 
+from deployments import formats
 from deployments.errors import LoadError
 from deployments.loading import importing, keras_file, keras_model, precision, saved_model
 from deployments.model import LoadedModel
-from deployments.source import MODEL_SUFFIXES, Precision, Source, is_saved_model
+from deployments.source import Precision, Source
 
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-ACCEPTED = "expected a .keras, .h5 or .hdf5 file, a SavedModel folder, or 'module:function'"
 
 
 def load(source: Source, wanted: Precision = "float32") -> LoadedModel:
@@ -22,13 +24,27 @@ def load(source: Source, wanted: Precision = "float32") -> LoadedModel:
             return _factory(source, wanted)
         if source.arguments:
             raise LoadError(f"'{source.uri}': arguments are for 'module:function' sources, a file takes none")
-        if not path.exists():
-            raise LoadError(f"'{source.uri}' does not exist (looked at {path.absolute()}); {ACCEPTED}")
-        return _folder(source, path, wanted) if path.is_dir() else _file(source, path, wanted)
+        return _found(source, path, wanted)
+    except OSError as error:
+        raise LoadError(f"'{source.uri}' {_system(path, error)}") from error
     except LoadError as error:
         if source.uri in str(error):
             raise
         raise LoadError(f"'{source.uri}': {error}") from error
+
+
+def _found(source: Source, path: Path, wanted: Precision) -> LoadedModel:
+    kind = formats.format_of(path)
+    if kind is None:
+        if versions := formats.versions(path):
+            return _found(source, versions[max(versions)], wanted)
+        raise LoadError(f"'{source.uri}' {formats.refusal(path)}")
+    if kind == "saved_model":
+        return _saved_model(source, path, wanted)
+    objects = importing.custom_objects(source.custom_objects)
+    with keras_file.as_file(path, kind) as file:
+        model = keras_file.read(file, objects, wanted, safe_mode=source.safe_mode, shown=str(path))
+    return keras_model.from_keras(model, source.uri, wanted)
 
 
 def _factory(source: Source, wanted: Precision) -> LoadedModel:
@@ -37,19 +53,7 @@ def _factory(source: Source, wanted: Precision) -> LoadedModel:
     return keras_model.from_keras(precision.apply(model, wanted), source.uri)
 
 
-def _file(source: Source, path: Path, wanted: Precision) -> LoadedModel:
-    if path.suffix not in MODEL_SUFFIXES:
-        raise LoadError(f"'{source.uri}' ends in '{path.suffix}'; {ACCEPTED}")
-    objects = importing.custom_objects(source.custom_objects)
-    model = keras_file.read(path, objects, wanted, safe_mode=source.safe_mode)
-    return keras_model.from_keras(model, source.uri, wanted)
-
-
-def _folder(source: Source, path: Path, wanted: Precision) -> LoadedModel:
-    if not is_saved_model(path):
-        versions = sorted((child for child in path.iterdir() if is_saved_model(child)), key=_version)
-        hint = f"; did you mean '{versions[-1]}'?" if versions else ""
-        raise LoadError(f"'{source.uri}' is a folder without saved_model.pb{hint or '; ' + ACCEPTED}")
+def _saved_model(source: Source, path: Path, wanted: Precision) -> LoadedModel:
     if wanted != "float32":
         raise LoadError(
             f"'{source.uri}' is a SavedModel, whose graph has its precision fixed; precision '{wanted}' needs a "
@@ -58,5 +62,10 @@ def _folder(source: Source, path: Path, wanted: Precision) -> LoadedModel:
     return saved_model.load(path, source)
 
 
-def _version(folder: Path) -> tuple[int, str]:
-    return (int(folder.name) if folder.name.isdigit() else -1, folder.name)
+def _system(path: Path, error: OSError) -> str:
+    """Return what the operating system has against reading `path`, and what to do."""
+    if isinstance(error, PermissionError):
+        return formats.denied(path, error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"cannot be loaded: no space left on the disk of {error.filename or tempfile.gettempdir()}; make room"
+    return f"cannot be read: {error}"

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from deployments import formats
 from deployments.errors import ConfigError
 from serve_app.config.tokens import SERVER_WIDE, TokenSource
 from serve_app.protocols.image.preprocess import Preprocess
@@ -130,6 +131,22 @@ class ModelArgs(SurfaceArgs):
     max_body_mb: Annotated[float, Field(gt=0)] = 64.0
     server_timing: bool = True
     metrics: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbered(cls, raw: Any) -> Any:
+        """Choose from a folder of numbered versions (`mnist/1`, `mnist/2`): the highest, or `version`."""
+        source = raw.get("source") if isinstance(raw, dict) else None
+        if not isinstance(source, str) or not source or formats.is_model(path := Path(source).expanduser()):
+            return raw
+        if not (versions := formats.versions(path)):
+            return raw
+        wanted = str(raw.get("version", max(versions)))
+        if not wanted.isdigit() or int(wanted) not in versions:
+            raise ValueError(
+                f"version: expected one of those in {source}, {', '.join(map(str, versions))}, got {wanted}"
+            )
+        return {**raw, "source": str(versions[int(wanted)]), "version": wanted}
 
     @field_validator("name")
     @classmethod

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import zipfile
 from pathlib import Path
 
-from deployments import fetching
+from deployments import fetching, formats
 from deployments.errors import ConfigError, LoadError
 from deployments.fetching import addresses
-from deployments.source import HDF5_SUFFIXES, MODEL_SUFFIXES, SAVED_MODEL_FILES, is_saved_model
+from deployments.source import MODEL_SUFFIXES, SAVED_MODEL_FILES
 from serve_app.config.args import ModelArgs
 
 
@@ -46,40 +45,15 @@ def _check_remote(args: ModelArgs, where: str) -> str:
 
 def _check_local(source: str, shown: str, where: str) -> None:
     path = Path(source).expanduser()
-    if path.suffix == ".keras":
-        _expect(path.is_file(), f"{where}.source: expected a .keras file, found none at '{shown}'")
-        _expect(
-            _is_keras_archive(path),
-            f"{where}.source: expected a Keras 3 archive (a zip with config.json), '{shown}' is not one",
-        )
-    elif path.suffix in HDF5_SUFFIXES:
-        _expect(path.is_file(), f"{where}.source: expected an HDF5 file, found none at '{shown}'")
-        with path.open("rb") as file:
-            _expect(file.read(8) == b"\x89HDF\r\n\x1a\n", f"{where}.source: '{shown}' is not an HDF5 file")
-    elif path.is_dir():
-        expected = f"expected a SavedModel folder (with saved_model.pb), got '{shown}'{_versions_in(path)}"
-        _expect(is_saved_model(path), f"{where}.source: {expected}")
-    elif ":" in source and "/" not in source:
+    if ":" in source and "/" not in source and not path.exists():
         _check_module(source.partition(":")[0], f"{where}.source")
-    else:
-        raise ConfigError(
-            f"{where}.source: expected a .keras, .h5 or .hdf5 file, a SavedModel folder or "
-            f"module:function, found nothing at '{shown}'"
-        )
-
-
-def _versions_in(folder: Path) -> str:
-    """Name the versions in a folder of TensorFlow Serving's layout: one of them is what `source` should name."""
-    versions = sorted(child.name for child in folder.iterdir() if is_saved_model(child))
-    return f"; its versions are {', '.join(versions)}: name one, e.g. '{folder / versions[-1]}'" if versions else ""
-
-
-def _is_keras_archive(path: Path) -> bool:
+        return
     try:
-        with zipfile.ZipFile(path) as archive:
-            return "config.json" in archive.namelist()
-    except (zipfile.BadZipFile, OSError):
-        return False
+        is_model = formats.format_of(path) is not None or bool(formats.versions(path))
+    except OSError as error:
+        raise ConfigError(f"{where}.source: '{shown}' {formats.denied(path, error)}") from None
+    if not is_model:
+        raise ConfigError(f"{where}.source: '{shown}' {formats.refusal(path)}")
 
 
 def _check_module(module: str, where: str) -> None:

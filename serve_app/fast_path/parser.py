@@ -113,10 +113,19 @@ class _Predicting(_Connection):  # type: ignore[misc]
     def on_headers_complete(self) -> None:
         exchange = self._taken()
         if exchange is None:
-            self.marks[self.slot] = ANSWERING  # perhaps: nobody says when it begins
+            is_first = self.cycle is None or self.cycle.response_complete
             super().on_headers_complete()
+            self._watch(self.cycle, is_first)
             return
         self.cycle = self._exchange = exchange
+
+    def _watch(self, cycle: Any, is_first: bool) -> None:
+        """Have the answer of `cycle`, which goes uvicorn's way, marked as begun by its first byte."""
+        if is_first and hasattr(cycle, "transport"):
+            self.marks[self.slot] = ASKED
+            cycle.transport = _Marking(cycle.transport, self)
+        else:
+            self.marks[self.slot] = ANSWERING  # perhaps: nobody says when it begins
 
     def _taken(self) -> Exchange | None:
         parser, scope, cycle = self.parser, self.scope, self.cycle
@@ -158,6 +167,21 @@ class _Predicting(_Connection):  # type: ignore[misc]
                 self.cycle = None
             exchange.leave()
         super().connection_lost(exc)
+
+
+class _Marking:
+    """A transport that marks its connection's answer as begun when something is written."""
+
+    def __init__(self, transport: Any, connection: _Predicting) -> None:
+        self._transport = transport
+        self._connection = connection
+
+    def write(self, data: bytes) -> None:
+        self._connection.marks[self._connection.slot] = ANSWERING
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 def _length(headers: list[tuple[bytes, bytes]]) -> int | None:

@@ -133,7 +133,7 @@ def test_the_picture_is_a_slide(run: tuple[subprocess.CompletedProcess[str], Pat
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["gone.keras"], "found none at 'gone.keras'"),
+        (["gone.keras"], "'gone.keras' does not exist"),
         ([DIGITS, "--batch-sizes", "1,many"], "--batch-sizes"),
         ([DIGITS, "--batch-sizes", "4,1"], "ascending"),
         ([DIGITS, "--precision", "fp16"], "mixed_float16"),

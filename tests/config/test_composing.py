@@ -58,7 +58,7 @@ def test_a_model_may_be_called_gateway() -> None:
     [
         ([DIGITS, DIGITS], {}, "two models are called 'digits'"),
         ([DIGITS], {"labelss": []}, "model 'digits'.labelss: unknown key; did you mean 'labels'"),
-        (["nowhere.keras"], {}, "model 'nowhere'.source: expected a .keras file, found none"),
+        (["nowhere.keras"], {}, "model 'nowhere'.source: 'nowhere.keras' does not exist"),
         ([f"a b={DIGITS}"], {}, "model 'a b'.name: expected"),
     ],
 )

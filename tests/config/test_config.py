@@ -73,6 +73,19 @@ def test_labels_come_from_a_list_or_a_file(tmp_path: Path) -> None:
     assert ModelArgs.parse({**args, "labels": str(tmp_path / "labels.txt")}).labels == ("cat", "dog")
 
 
+def test_a_folder_of_numbered_versions_serves_the_highest(tmp_path: Path) -> None:
+    for number in ("9", "10", "notes"):
+        (tmp_path / "mnist" / number).mkdir(parents=True)
+        (tmp_path / "mnist" / number / "saved_model.pb").write_bytes(b"")
+    args = {"name": "m", "source": str(tmp_path / "mnist")}
+    model = ModelArgs.parse(args)
+    assert (model.version, model.source) == ("10", str(tmp_path / "mnist" / "10"))
+    model = ModelArgs.parse({**args, "version": 9})
+    assert (model.version, model.source) == ("9", str(tmp_path / "mnist" / "9"))
+    with pytest.raises(ConfigError, match=r"args: version: expected one of those in .*mnist, 9, 10, got 3"):
+        ModelArgs.parse({**args, "version": 3})
+
+
 def whole(*applications: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"applications": [*applications, GATEWAY], **more}
 
@@ -106,12 +119,12 @@ def test_serves_own_schema_is_checked() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("a.keras", None, "expected a .keras file, found none"),
-        ("a.keras", b"not a zip", "is not one"),
+        ("a.keras", None, "does not exist"),
+        ("a.keras", b"not a zip", "is not a .keras file"),
         ("a.h5", b"not hdf5 either", "is not an HDF5 file"),
-        ("a.hdf5", None, "expected an HDF5 file, found none"),
+        ("a.hdf5", None, "does not exist"),
         ("folder/", None, "SavedModel folder"),
-        ("a.onnx", b"?", "expected a .keras, .h5 or .hdf5 file"),
+        ("a.onnx", b"?", "an ONNX model"),
         ("no_such_module_here:build", None, "no module named 'no_such_module_here'"),
     ],
 )
@@ -132,7 +145,7 @@ def test_a_zip_without_a_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.keras"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme", "hello")
-    assert "a zip with config.json" in config_refusal(whole(model_application("m", str(path))))
+    assert "no config.json" in config_refusal(whole(model_application("m", str(path))))
 
 
 @pytest.mark.parametrize(

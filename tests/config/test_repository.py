@@ -136,7 +136,7 @@ def test_a_half_written_file_is_a_problem_until_it_is_whole(tmp_path: Path) -> N
     path = tmp_path / "x.keras"
     path.write_bytes(whole[: len(whole) // 2])
     first = read(tmp_path)
-    assert "Keras 3 archive" in first.problems["x"]
+    assert "not a .keras file" in first.problems["x"]
     path.write_bytes(whole)
     second = read(tmp_path)
     assert second.problems == {}

@@ -19,10 +19,13 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serve_app.fast_path import exchange, parser
+from serve_app.fast_path import custodian, exchange, parser
+from serve_app.fast_path.custodian import NOT_HELD
 from tests.support.uvicorn_server import serving
 
 PATH = "/v2/models/m/infer"
+SLOW = "/slow"
+"""Answers its body 0.3 s after its head."""
 WAIT_S = 45.0
 
 
@@ -67,7 +70,7 @@ class Handler:
             raise
 
 
-async def other(_scope: Any, receive: Any, send: Any) -> None:
+async def other(scope: Any, receive: Any, send: Any) -> None:
     """Answer what is no prediction, in the ordinary way."""
     body, more = b"", True
     while more:
@@ -76,6 +79,8 @@ async def other(_scope: Any, receive: Any, send: Any) -> None:
     told = b"other %d" % len(body)
     length = (b"content-length", b"%d" % len(told))
     await send({"type": "http.response.start", "status": 200, "headers": [length]})
+    if scope["path"] == SLOW:
+        await asyncio.sleep(0.3)
     await send({"type": "http.response.body", "body": told})
 
 
@@ -180,6 +185,25 @@ def test_other_requests_and_refused_ones_are_uvicorns(talk: Any, handler: Handle
         return [*bodies, client.read()[2]]
 
     assert talk(work) == [b"other 1", b"other 1", b"1 x", b"other 1", b"other 3", b"other 0"]
+
+
+def test_what_goes_uvicorns_way_is_marked_as_asked_until_its_answer_begins(talk: Any) -> None:
+    """So the custodian of a replica that dies can say 502 of a body in chunks, which could not be sent again."""
+
+    def work(client: Client, context: Any) -> list[int]:
+        marks = context.server.config.http_protocol_class.marks
+        seen = [marks[NOT_HELD]]
+        client.send(f"POST {SLOW} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n".encode())
+        wait_until(lambda: marks[NOT_HELD] == custodian.ASKED)
+        client.send(b"0\r\n\r\n")
+        wait_until(lambda: marks[NOT_HELD] == custodian.ANSWERING)
+        assert client.read()[2] == b"other 3"
+        wait_until(lambda: marks[NOT_HELD] == custodian.FREE)
+        client.send(request(path=SLOW) + request(path=SLOW))
+        wait_until(lambda: marks[NOT_HELD] == custodian.ANSWERING)
+        return [*seen, *(client.read()[0] for _ in range(2))]
+
+    assert talk(work) == [custodian.FREE, 200, 200]
 
 
 def test_pipelined_requests_are_answered_in_their_order(talk: Any, handler: Handler) -> None:
@@ -512,6 +536,7 @@ def test_every_name_of_uvicorns_that_is_used_is_looked_for() -> None:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "_protocol"
     }
     own = set(vars(parser._Predicting)) | {"_exchange", "handler", "cycle", "marks", "slot"}
+    own |= {"_transport", "_connection"}  # `_Marking`'s
     assert used - own <= {*parser._METHODS, *parser._FIELDS}
     assert {"flow", "server_state", "scope", "on_response_complete"} <= used
 

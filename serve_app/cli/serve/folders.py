@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deployments import formats
 from deployments.errors import ConfigError, LoadError
 from deployments.fetching import Folder, is_remote, shown
-from deployments.source import is_saved_model
 from serve_app.config import composing, repository, serve_yaml
 from serve_app.config.composing import Common
 from serve_app.config.gateway_args import GatewayArgs
@@ -20,13 +20,13 @@ version needs a place beside the old one."""
 
 
 def is_folder(words: Sequence[str]) -> bool:
-    """Return whether the words name a folder of models, not one that is a SavedModel."""
+    """Return whether the words name a folder of models, not one that is a model, or a model's numbered versions."""
     if len(words) != 1:
         return False
     if is_remote(words[0]):
         return words[0].endswith("/")
     path = Path(words[0]).expanduser()
-    return path.is_dir() and not is_saved_model(path)
+    return path.is_dir() and not formats.is_model(path) and not formats.versions(path)
 
 
 def config_of(root: str, common: Common, gateway: Mapping[str, Any], say: Callable[[str], None]) -> ServeConfig:
