@@ -6,7 +6,7 @@ from deployments.candidates import Candidate, Runner, Unfit
 from deployments.candidates._bucket import Bucket
 from deployments.candidates._subject import Subject
 from deployments.errors import LoadError
-from deployments.planning.crashes import CrashLog
+from deployments.planning.crashes import Crashes
 from deployments.planning.reference import Reference
 from deployments.planning.trials import Trial
 from deployments.planning.verification import Differs
@@ -18,10 +18,10 @@ LONGEST_TEXT = 200
 class Attempts:
     """Builds and verifies; an open runner is built once and serves every bucket."""
 
-    def __init__(self, subject: Subject, reference: Reference, crashes: CrashLog) -> None:
+    def __init__(self, subject: Subject, reference: Reference, crashes: Crashes) -> None:
         self._subject = subject
         self._reference = reference
-        self._crashes = crashes
+        self.crashes = crashes
         self._crashed = crashes.crashed()
         self._open: dict[str, Runner] = {}
 
@@ -36,12 +36,12 @@ class Attempts:
         """
         trial = Trial(candidate, bucket)
         if candidate.name in self._crashed:
-            trial.status = "skipped: the process died while this was tried"
+            trial.status = f"skipped: {self._crashed[candidate.name]}"
             return trial
         if self._reference.is_random and not candidate.keeps_variables:
             trial.status = RANDOM
             return trial
-        with self._crashes.trying(candidate.name):
+        with self.crashes.trying(candidate.name):
             self._attempt(trial)
         return trial
 

@@ -11,11 +11,25 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 STRIKES = 2
 LAPSE_S = 7 * 24 * 3600.0
+
+
+class Crashes(Protocol):
+    """Who is told what is being tried, and knows what not to try."""
+
+    def crashed(self) -> Mapping[str, str]:
+        """Return the candidates that are to be left out, and why."""
+
+    def trying(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """Be told that `name` is being tried, until the block ends."""
+
+    def turn(self, name: str) -> None:
+        """Be told that `name` is being timed from now on."""
 
 
 class CrashLog:
@@ -25,8 +39,8 @@ class CrashLog:
         self._folder = folder
         self._key = key
 
-    def crashed(self) -> set[str]:
-        """Return the names of candidates that were being tried in `STRIKES` or more processes that died."""
+    def crashed(self) -> dict[str, str]:
+        """Return the candidates that were being tried in `STRIKES` or more processes that died, and that they did."""
         counts: Counter[str] = Counter()
         for path in self._left_behind():
             with contextlib.suppress(OSError, UnicodeDecodeError):
@@ -34,7 +48,7 @@ class CrashLog:
                     path.unlink()
                 else:
                     counts[path.read_text()[:100]] += 1
-        return {name for name, count in counts.items() if count >= STRIKES}
+        return {name: "the process died while this was tried" for name, count in counts.items() if count >= STRIKES}
 
     @contextlib.contextmanager
     def trying(self, name: str) -> Iterator[None]:
@@ -46,6 +60,9 @@ class CrashLog:
             if path is not None:
                 with contextlib.suppress(OSError):
                     path.unlink()
+
+    def turn(self, name: str) -> None:
+        """Say nothing of a candidate's turn in timing: a file each would cost more than the turn."""
 
     def _mark(self, name: str) -> Path | None:
         if self._folder is None:

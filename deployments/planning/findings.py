@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from deployments.planning import cache
 from deployments.planning.attempts import Attempts
 from deployments.planning.baseline import predict_p50_s
 from deployments.planning.cache import StoredPlan
-from deployments.planning.crashes import CrashLog
+from deployments.planning.crashes import Crashes, CrashLog
 from deployments.planning.identity import identity
 from deployments.planning.options import PlanOptions
 from deployments.planning.reference import Reference
@@ -39,21 +39,40 @@ class Findings:
     from_cache: bool = False
 
 
+Apart = Callable[[PlanOptions], StoredPlan | None]
+"""Searches in another process, which may die of it; None where that could not be."""
+
+
 def find(
-    subject: Subject, options: PlanOptions, wanted: tuple[Bucket, ...], exact: LoadedModel | None = None
+    subject: Subject,
+    options: PlanOptions,
+    wanted: tuple[Bucket, ...],
+    exact: LoadedModel | None = None,
+    apart: Apart | None = None,
+    crashes: Crashes | None = None,
 ) -> Findings:
     """Return the findings for `wanted`; every chosen runner is verified and warm, the others are closed.
 
-    A kept plan whose budget ran out is carried on: what it skipped is tried now, against what it had chosen.
+    A kept plan whose budget ran out is carried on: what it skipped is tried now, against what it had chosen. What has
+    to be searched is searched by `apart`, and only what that has chosen is built here. `crashes` is who is told of each
+    candidate that is tried here; without it that is kept beside the plans.
     """
     known_as = identity(subject.model, options)
     reference = Reference(subject, options, None if exact is None else exact.call)
     # Made first: a model that takes no sample, or whose rows influence each other, fails before anything is built.
     subject.sample = reference.cases(wanted[0])[0].inputs
     subject.signature = subject.signature.bounded(reference.bounds(subject.sample))
-    attempts = Attempts(subject, reference, CrashLog(options.cache_dir, cache.key(known_as)))
-    if options.cache_dir is None:
+    attempts = Attempts(subject, reference, crashes or CrashLog(options.cache_dir, cache.key(known_as)))
+
+    def search(options: PlanOptions) -> Findings:
+        stored = None if apart is None or options.budget_s <= 0 else apart(options)
+        chosen = None if stored is None else restored(stored, attempts, wanted)
+        if stored is not None and chosen is not None:
+            return _restored(stored, chosen)
         return _search(attempts, reference, options, wanted, subject)
+
+    if options.cache_dir is None:
+        return search(options)
     stored = _stored(options.cache_dir, known_as, wanted)
     # A kept plan that somebody else carries on is good enough; without one there is nothing to start from.
     wait_s = WAIT_BUDGETS * options.budget_s if stored is None else 0.0
@@ -62,9 +81,8 @@ def find(
         left = unfinished(stored) if stored is not None and alone and options.budget_s > 0 else ()
         chosen = None if stored is None or left else restored(stored, attempts, wanted)
         if stored is not None and chosen is not None:
-            rows = {bucket: [dict(row) for row in rows] for bucket, rows in stored.candidates.items()}
-            return Findings(chosen, rows, stored.predict_p50_s, from_cache=True)
-        found = _search(attempts, reference, replace(options, only=left or options.only), wanted, subject)
+            return _restored(stored, chosen, from_cache=True)
+        found = search(replace(options, only=left or options.only))
         if stored is not None and left:
             found = replace(found, rows=merged(stored.candidates, found.rows))
         if options.budget_s > 0:
@@ -72,6 +90,11 @@ def find(
             kept = remembered(found.chosen, found.rows, found.predict_p50_s, starts)
             cache.store(options.cache_dir, known_as, kept)
     return found
+
+
+def _restored(stored: StoredPlan, chosen: Mapping[Bucket, Trial], *, from_cache: bool = False) -> Findings:
+    rows = {bucket: [dict(row) for row in rows] for bucket, rows in stored.candidates.items()}
+    return Findings(chosen, rows, stored.predict_p50_s, from_cache)
 
 
 def _stored(folder: Path, known_as: Mapping[str, Any], wanted: tuple[Bucket, ...]) -> StoredPlan | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from deployments import loading
 from deployments.device.select import Device, Wanted, select
 from deployments.model import LoadedModel
+from deployments.planning import forkserver, trying_apart
 from deployments.planning.options import PlanOptions, Progress
 from deployments.planning.plan import Plan, make_plan
 from deployments.source import Precision, Source
@@ -44,17 +45,22 @@ def plan_source(
     `options`' device, precision and progress are filled in here; `share` is the part of a GPU that is ours, `shown`
     makes a source's URI fit for a log. Raises `LoadError` where the device, the source or the model fails.
     """
-    device = select(kind, gpu_memory_mb=gpu_memory_mb, tf32=tf32, share=share)
-    local = loading.localize(source, lambda step: tell(None, step))
-    tell(None, f"loading {shown(source.uri)}")
-    model = loading.load(local, precision)
-    # Lower precisions are held against the same model in float32, so that the plan shows what they cost.
-    exact = loading.load(local) if precision != "float32" else None
-    options = replace(
-        options,
-        device=device.tf_name,
-        device_name=device.description,
-        precision="tf32" if tf32 and precision == "float32" else precision,
-        progress=tell,
-    )
-    return Planned(device, local, model, make_plan(model, options, exact))
+    # First, while TensorFlow has run nothing; on a GPU, whose memory is not for two, everything is tried here.
+    with forkserver.started() as server:
+        device = select(kind, gpu_memory_mb=gpu_memory_mb, tf32=tf32, share=share)
+        local = loading.localize(source, lambda step: tell(None, step))
+        tell(None, f"loading {shown(source.uri)}")
+        model = loading.load(local, precision)
+        # Lower precisions are held against the same model in float32, so that the plan shows what they cost.
+        exact = loading.load(local) if precision != "float32" else None
+        options = replace(
+            options,
+            device=device.tf_name,
+            device_name=device.description,
+            precision="tf32" if tf32 and precision == "float32" else precision,
+            progress=tell,
+        )
+        apart = None
+        if server is not None and device.kind == "cpu":
+            apart = trying_apart.searcher(server, local, precision, tell)
+        return Planned(device, local, model, make_plan(model, options, exact, apart))

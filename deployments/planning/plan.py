@@ -17,7 +17,7 @@ from deployments.device import ledger
 from deployments.lengths import Lengths
 from deployments.model import LoadedModel
 from deployments.planning.buckets import buckets
-from deployments.planning.findings import Findings, find
+from deployments.planning.findings import Apart, Findings, find
 from deployments.planning.options import PlanOptions
 from deployments.planning.steps import by_count, closed, steps
 from deployments.tensors import Arrays, Rows, Signature
@@ -143,18 +143,24 @@ class Plan:
         self.model = None
 
 
-def make_plan(model: LoadedModel, options: PlanOptions | None = None, exact: LoadedModel | None = None) -> Plan:
+def make_plan(
+    model: LoadedModel,
+    options: PlanOptions | None = None,
+    exact: LoadedModel | None = None,
+    apart: Apart | None = None,
+) -> Plan:
     """Return the plan for `model`: every allowed batch size built, verified, timed and warm.
 
     `exact` is the same model in float32 where `model` computes in a lower precision: candidates are then held
     against it, so that the published errors include what the precision costs. None: against `model` itself.
+    `apart` searches in a process that may die (`planning.trying_apart`); None: everything is tried in this one.
     Raises `LoadError` where the options do not fit the model, or with the table of what was tried where no
     candidate runs it correctly. The caller should drop `model` afterwards: the plan holds it if it needs it.
     """
     options = options or PlanOptions()
     started_s, before = time.monotonic(), ledger.read(options.device)
     subject = Subject(model, options.device)
-    findings = find(subject, options, buckets(model.signature, options), exact)
+    findings = find(subject, options, buckets(model.signature, options), exact, apart)
     subject.release()
     ledger.give_back()
     memory = ledger.ledger(subject.weights_bytes, before, ledger.read(options.device))

@@ -56,7 +56,8 @@ class Search:
             trials.append(self._try(candidate, bucket, is_late and bool(ok)))
         if not any(trial.is_ok for trial in trials):
             raise LoadError(failure_text(bucket, trials))
-        time_trials(trials, self._reference.cases(bucket)[0].inputs, start_s + share_s)
+        inputs = self._reference.cases(bucket)[0].inputs
+        time_trials(trials, inputs, start_s + share_s, self._attempts.crashes.turn)
         _retire(trials)
         return trials
 

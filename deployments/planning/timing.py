@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from deployments.planning.trials import Trial
 from deployments.tensors import Arrays
@@ -29,17 +29,25 @@ _THREAD: int | None = getattr(resource, "RUSAGE_THREAD", None)
 """Linux alone counts by thread."""
 
 
-def time_trials(trials: Sequence[Trial], arrays: Arrays, deadline_s: float) -> None:
+def time_trials(
+    trials: Sequence[Trial],
+    arrays: Arrays,
+    deadline_s: float,
+    turn: Callable[[str], None] = lambda name: None,  # noqa: ARG005
+) -> None:
     """Call every trial's runner in turns until each has enough times or `deadline_s` (monotonic) is over.
 
-    Every trial that is not utterly hopeless gets `FEWEST_TURNS` turns whatever the deadline.
+    Every trial that is not utterly hopeless gets `FEWEST_TURNS` turns whatever the deadline. `turn` is told the name
+    before each, and "" after the last.
     """
     running = [trial for trial in trials if trial.is_ok]
     turns = 0
     while running:
         # There and back, so that nobody always follows the same neighbour.
         for trial in running if turns % 2 == 0 else reversed(running):
+            turn(trial.name)
             _take_turn(trial, arrays)
+        turn("")
         turns += 1
         best = min((trial for trial in trials if trial.times_s), key=lambda trial: trial.p50_s)
         if turns < FEWEST_TURNS:

@@ -1,0 +1,59 @@
+"""Planning's search as a job for a process that may die: candidates are built, verified and timed there.
+
+What comes back is a plan as its file would hold it: names and times. The replica then builds the chosen ones alone, as
+at every later start. Memory that the others took goes with the process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from deployments import loading
+from deployments.candidates._subject import Subject
+from deployments.device.select import select
+from deployments.planning.buckets import buckets
+from deployments.planning.cache import StoredPlan
+from deployments.planning.findings import Apart, find
+from deployments.planning.forkserver import ForkServer, Watch
+from deployments.planning.options import PlanOptions, Progress
+from deployments.planning.remembering import remembered
+from deployments.source import Precision, Source
+
+PATIENCE_S, PATIENCE_BUDGETS = 60.0, 3.0
+"""How long a candidate may take to be built and verified, or for one turn of timing, at least and in budgets."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search on the CPU, as `forkserver.Job`."""
+
+    source: Source
+    """On this node."""
+    options: PlanOptions
+    precision: Precision
+
+    @property
+    def patience_s(self) -> float:
+        """How long a candidate may take before it counts as hung, in seconds."""
+        return max(PATIENCE_S, PATIENCE_BUDGETS * self.options.budget_s)
+
+    def run(self, watch: Watch, tell: Progress) -> StoredPlan:
+        """Load the model and search; raises `LoadError` as `make_plan` does."""
+        select("cpu")
+        model = loading.load(self.source, self.precision)
+        exact = loading.load(self.source) if self.precision != "float32" else None
+        options = replace(self.options, progress=tell)
+        subject = Subject(model, options.device)
+        found = find(subject, options, buckets(model.signature, options), exact, crashes=watch)
+        return remembered(found.chosen, found.rows, found.predict_p50_s)
+
+
+def searcher(server: ForkServer, source: Source, precision: Precision, tell: Progress) -> Apart:
+    """Return what searches for a plan of the model at `source` by way of `server`."""
+
+    def apart(options: PlanOptions) -> StoredPlan | None:
+        plain = replace(options, cache_dir=None, progress=None)
+        found: StoredPlan | None = server.run(Search(source, plain, precision), tell)
+        return found
+
+    return apart
