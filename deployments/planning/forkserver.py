@@ -11,16 +11,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import faulthandler
-import mmap
 import os
 import resource
 import signal
-import struct
 import sys
-import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
@@ -29,52 +26,15 @@ from typing import Any, NoReturn, Protocol
 from deployments.candidates._context import has_run
 from deployments.errors import SoloError
 from deployments.events import event
+from deployments.planning.guarding import START_S, Guard, Watch
 from deployments.planning.options import Progress
 
 LOOK_S = 0.05
 """How often the fork server looks after its worker."""
-SILENT_S = 600.0
-"""How long nothing may be tried before the worker counts as hung: it loads the model then, and asks it."""
-MEMORY_SHARE = 0.8
-"""Of the memory that is free when a worker starts, how much it may take."""
 DONE, REFUSED, FAILED, TOLD, LOST, DIED = "done", "refused", "failed", "told", "lost", "died"
-"""What the fork server says: the job's result; a `SoloError`; a traceback; progress; a try that killed its worker; and
-that a worker died while nothing was tried."""
-_MARK = struct.Struct("=QB")
+"""A job's result, a `SoloError`, a traceback, progress, a try that killed its worker, and a worker dead without one."""
 _LONGEST = 200
 _PR_SET_PDEATHSIG = 1
-
-
-class Watch:
-    """What the worker shares with its fork server: the name of what is being tried, and what was lost before."""
-
-    def __init__(self, lost: Mapping[str, str]) -> None:
-        self._lost = lost
-        self._memory = mmap.mmap(-1, _MARK.size + _LONGEST)
-        self._turns = 0
-
-    def crashed(self) -> Mapping[str, str]:
-        """Return what killed an earlier worker, and how."""
-        return self._lost
-
-    @contextlib.contextmanager
-    def trying(self, name: str) -> Iterator[None]:
-        """Say that `name` is being tried, until the block ends."""
-        self.turn(name)
-        yield
-        self.turn("")
-
-    def turn(self, name: str) -> None:
-        """Say that from now on `name` is being tried, or nothing."""
-        self._turns += 1
-        encoded = name.encode()[:_LONGEST]
-        self._memory[_MARK.size : _MARK.size + len(encoded)] = encoded
-        self._memory[: _MARK.size] = _MARK.pack(self._turns, len(encoded))
-
-    def read(self) -> tuple[int, str]:
-        """Return how often something was said, and what is being tried."""
-        turns, length = _MARK.unpack(self._memory[: _MARK.size])
-        return turns, self._memory[_MARK.size : _MARK.size + length].decode(errors="replace")
 
 
 class Job(Protocol):
@@ -152,7 +112,15 @@ def _start() -> ForkServer | None:
     if pid == 0:
         _serve(theirs)
     theirs.close()
-    return ForkServer(pid, ours)
+    server = ForkServer(pid, ours)
+    with contextlib.suppress(EOFError):
+        if ours.poll(START_S) and ours.recv():
+            return server
+    event("planning_apart", "planning goes on in this process: its fork has threads, or does not begin")
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    server.close()
+    return None
 
 
 def _serve(control: Connection[Any, Any]) -> NoReturn:
@@ -162,6 +130,8 @@ def _serve(control: Connection[Any, Any]) -> NoReturn:
         for number in (signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever asked decides
+        # A library that starts threads in a fork (gRPC, where it may) would keep this one from forking in its turn.
+        control.send(len(os.listdir("/proc/self/task")) == 1)
         while True:
             _run(control.recv(), control)
     except BaseException:  # a copy of somebody else's process: nothing of its end may run here
@@ -196,7 +166,7 @@ def _try(job: Job, watch: Watch, control: Connection[Any, Any]) -> tuple[str, st
     if pid == 0:
         _work(job, watch, theirs, errors)
     theirs.close()
-    guard = _Guard(pid, watch, job.patience_s)
+    guard = Guard(pid, watch, job.patience_s)
     try:
         while True:
             if results.poll(LOOK_S):
@@ -224,6 +194,7 @@ def _work(job: Job, watch: Watch, results: Connection[Any, Any], errors: int) ->
     """Be the worker."""
     try:
         _apart(errors)
+        watch.turn("")
         try:
             results.send((DONE, job.run(watch, lambda *said: results.send((TOLD, *said)))))
         except SoloError as error:
@@ -251,51 +222,3 @@ def _cause(status: int, errors: int) -> str:
     size = os.fstat(errors).st_size
     lines = os.pread(errors, 4096, max(0, size - 4096)).decode(errors="replace").strip().splitlines()
     return f"its process died {how}" + (f": {lines[-1][:_LONGEST]}" if lines else "")
-
-
-class _Guard:
-    """Ends a worker that hangs or takes the machine's memory."""
-
-    def __init__(self, pid: int, watch: Watch, patience_s: float) -> None:
-        self.cause = ""
-        self._pid = pid
-        self._watch = watch
-        self._patience_s = patience_s
-        self._resident = _resident_bytes(pid)
-        self._limit = int(MEMORY_SHARE * free_bytes())
-        self._turns, self._since_s = 0, time.monotonic()
-
-    def look(self) -> None:
-        """Look once."""
-        turns, name = self._watch.read()
-        if turns != self._turns:
-            self._turns, self._since_s = turns, time.monotonic()
-        elif time.monotonic() - self._since_s > (patience_s := self._patience_s if name else SILENT_S):
-            self._end(f"it hung for {patience_s:.0f} s")
-        taken = _resident_bytes(self._pid) - self._resident
-        if taken > self._limit:
-            self._end(f"it took {taken / 2**30:.1f} GiB of memory, {MEMORY_SHARE:.0%} of what was free")
-
-    def _end(self, cause: str) -> None:
-        if not self.cause:
-            self.cause = cause
-            os.kill(self._pid, signal.SIGKILL)
-
-
-def _resident_bytes(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * mmap.PAGESIZE
-    except (OSError, IndexError):
-        return 0
-
-
-def free_bytes() -> int:
-    """Return how much memory can be had: the machine's, or this container's where that is less."""
-    found = []
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            found.append(int(line.split()[1]) * 1024)
-    with contextlib.suppress(OSError, ValueError):
-        group = Path("/sys/fs/cgroup")
-        found.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
-    return max(0, min(found, default=0))

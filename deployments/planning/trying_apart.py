@@ -14,7 +14,8 @@ from deployments.device.select import select
 from deployments.planning.buckets import buckets
 from deployments.planning.cache import StoredPlan
 from deployments.planning.findings import Apart, find
-from deployments.planning.forkserver import ForkServer, Watch
+from deployments.planning.forkserver import ForkServer
+from deployments.planning.guarding import Watch
 from deployments.planning.options import PlanOptions, Progress
 from deployments.planning.remembering import remembered
 from deployments.source import Precision, Source

@@ -11,6 +11,7 @@ from typing import Any
 from deployments.errors import UnknownModel
 from serve_app.cluster import controller
 from serve_app.cluster.redaction import without_folders
+from serve_app.cluster.reports import reason_in
 from serve_app.config.paths import MODELS_PREFIX, version_path
 from serve_app.config.traffic import Traffic, choose, newest_first
 
@@ -126,7 +127,8 @@ def deployed(app: Mapping[str, Any], name: str, version: str) -> DeployedModel:
         for deployment in app["deployments"].values()
         for replica in deployment["replicas"]
     )
-    state, reason = _state(app["status"], replicas, app.get("message") or "")
+    messages = [app.get("message"), *(deployment.get("message") for deployment in app["deployments"].values())]
+    state, reason = _state(app["status"], replicas, reason_in(messages))
     return DeployedModel(
         name=name,
         version=version,
@@ -147,8 +149,4 @@ def _state(status: str, replicas: int, message: str) -> tuple[str, str]:
         return ("READY", "") if replicas else ("LOADING", "the model is loading")
     if status == "DELETING":
         return "UNLOADING", "the model is being removed"
-    return (
-        ("READY", "")
-        if replicas
-        else ("UNAVAILABLE", without_folders(message.strip().splitlines()[-1]) if message else status)
-    )
+    return ("READY", "") if replicas else ("UNAVAILABLE", without_folders(" ".join(message.split())) or status)

@@ -31,6 +31,7 @@ class ModelControl:
 
     def __init__(self, args: GatewayArgs) -> None:
         self.mode = args.model_control
+        self._strict_readiness = args.strict_readiness
         self.admins = Tokens.opened(args.admin_tokens)
         self._poll_s = args.model_poll_s
         self._follower: Follower | None = None
@@ -57,6 +58,12 @@ class ModelControl:
         follower = self._allowed(name, "unload", authorization)
         args_of(parameters)
         await asyncio.to_thread(follower.unload, name)
+
+    def is_ready(self, deployed: Mapping[str, DeployedModel]) -> bool:
+        """Return whether the server is ready: when every model is, or without `strict_readiness` when any is."""
+        if not deployed:
+            return self.mode == "explicit"  # what nobody has asked for yet is not missing
+        return (all if self._strict_readiness else any)(model.state == "READY" for model in deployed.values())
 
     def index(self, deployed: Mapping[str, DeployedModel]) -> list[DeployedModel]:
         """Return the entries of the repository index, by name: what is deployed, and what could not be loaded."""

@@ -17,3 +17,5 @@ class Options:
     """Ray's dashboard: ten processes, needed by `serve deploy` and `serve status`."""
     grpc_port: int | None = None
     """0: no gRPC."""
+    strict: bool = False
+    """End where any model cannot be served."""

@@ -35,10 +35,11 @@ class Common:
     """Serve's own options of the model's deployment: `num_replicas`, `ray_actor_options`, …"""
 
 
-def from_sources(words: Sequence[str], common: Common) -> dict[str, Any]:
+def from_sources(words: Sequence[str], common: Common, *, strict: bool = True) -> dict[str, Any]:
     """Return the serve config of the models that `words` name, each `source` or `name=source`.
 
-    Raises `ConfigError`, which names the model, for a wrong key, a source that can be none, or a name given twice.
+    Raises `ConfigError`, which names the model, for a wrong key, a name given twice, or a source that can be none; the
+    last unless `strict` only where there is no other model.
     """
     applications: list[dict[str, Any]] = []
     sources: dict[str, str] = {}
@@ -52,7 +53,9 @@ def from_sources(words: Sequence[str], common: Common) -> dict[str, Any]:
         sources[name] = source
         application = model_application({"name": name, "source": source, **common.args}, common.deployment)
         where = f"model '{name}'"
-        check_source(ModelArgs.parse(application["args"], where), where)
+        args = ModelArgs.parse(application["args"], where)
+        if strict or len(words) == 1:
+            check_source(args, where)
         applications.append(application)
     shared = {"shared_memory": True} if common.args.get("shared_memory") else {}
     return serve_config(applications, shared)

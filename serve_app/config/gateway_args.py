@@ -24,6 +24,7 @@ class GatewayArgs(SurfaceArgs):
 
     max_body_mb: Annotated[float, Field(gt=0)] = 64.0
     traffic: dict[str, dict[str, Annotated[float, Field(ge=0)]]] = Field(default_factory=dict)
+    strict_readiness: bool = True
 
     repository: str | None = None
     repository_options: dict[str, Any] = Field(default_factory=dict)

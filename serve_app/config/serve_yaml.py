@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,14 @@ class ServeConfig:
     raw: Mapping[str, Any]
     """The whole YAML, as Serve takes it."""
     models: tuple[ModelArgs, ...]
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """Application to why its model's source can be none, where the others are to be served all the same."""
+
+    def without(self, applications: Collection[str]) -> ServeConfig:
+        """Return the config without these applications, by their names."""
+        pairs = [(app, model) for app, model in self.pairs if app["name"] not in applications]
+        left = [app for app in self.raw["applications"] if app.get("name") not in applications]
+        return ServeConfig({**self.raw, "applications": left}, tuple(model for _, model in pairs))
 
     @property
     def pairs(self) -> list[tuple[Mapping[str, Any], ModelArgs]]:
@@ -41,18 +49,22 @@ class ServeConfig:
         return [paths.path_of(model.name, model.version, app.get("route_prefix", "/")) for app, model in self.pairs]
 
 
-def read(path: str | Path) -> ServeConfig:
+def read(path: str | Path, *, strict: bool = True) -> ServeConfig:
     """Read and check a serve config; raise `ConfigError` naming the file, the key and what was expected."""
     raw = load(Path(path))
     try:
-        return check(raw)
+        return check(raw, strict=strict)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def check(raw: Mapping[str, Any]) -> ServeConfig:
-    """Check every application's arguments, then names and prefixes across applications, then Serve's own schema."""
+def check(raw: Mapping[str, Any], *, strict: bool = True) -> ServeConfig:
+    """Check every application's arguments, then names and prefixes across applications, then Serve's own schema.
+
+    Unless `strict`, a source that can be no model is a problem of its model alone, as long as there is another.
+    """
     models: list[ModelArgs] = []
+    problems: dict[str, str] = {}
     for where, app in _applications(raw):
         args = app.get("args") or {}
         if app.get("import_path") == GATEWAY_APP:
@@ -64,10 +76,17 @@ def check(raw: Mapping[str, Any]) -> ServeConfig:
         check_route(model, app.get("route_prefix", "/"), f"{where}.route_prefix")
         check_unique(model, models, f"{where}.args")
         placement.check_options(app, model, where)
-        check_source(model, f"{where}.args")
+        try:
+            check_source(model, f"{where}.args")
+        except ConfigError as error:
+            if strict:
+                raise
+            problems[app.get("name", where)] = str(error)
         models.append(model)
+    if problems and len(problems) == len(models):
+        raise ConfigError("; ".join(problems.values()))
     _check_schema(raw)
-    config = ServeConfig(raw, tuple(models))
+    config = ServeConfig(raw, tuple(models), problems)
     traffic.check_traffic(config.pairs, _applications(raw))
     return config
 

@@ -36,6 +36,9 @@ FAST: Mapping[str, str] = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     # Ray runs its workers at niceness 15: on a busy machine every other process goes before a replica's event loop.
     "RAY_worker_niceness": "0",
+    # A replica forks before TensorFlow runs, to try candidates in a process that may die: gRPC would give the copy
+    # threads, and then the copy could not be forked again (`deployments/planning/forkserver.py`).
+    "GRPC_ENABLE_FORK_SUPPORT": "0",
     # A node's usage report is nobody's business, and a name lookup at start-up costs seconds without a network.
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",

@@ -68,8 +68,7 @@ class GatewayCalls:
         if method == "RepositoryIndex":
             index = self.control.index(await self.directory.models())
             return fill(method, {"models": [_entry(m) for m in index if m.state == "READY" or not request.ready]})
-        models = (await self.directory.models()).values()
-        ready = (bool(models) or self.control.mode == "explicit") and all(model.state == "READY" for model in models)
+        ready = self.control.is_ready(await self.directory.models())
         return fill(method, {"live": True} if method == "ServerLive" else {"ready": ready})
 
     async def _control(self, method: str, request: Any, metadata: Metadata) -> Any:

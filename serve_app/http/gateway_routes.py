@@ -156,10 +156,7 @@ class GatewayRoutes(HttpApp):
         return Response(orjson.dumps({"live": True, "ready": ready}), 200 if ready else 503)
 
     async def _all_ready(self) -> bool:
-        models = await self.directory.models()
-        # What nobody has asked for yet is not missing.
-        is_empty_by_wish = not models and self.control.mode == "explicit"
-        return is_empty_by_wish or (bool(models) and all(model.state == "READY" for model in models.values()))
+        return self.control.is_ready(await self.directory.models())
 
     async def _index(self, receive: Receive, headers: Mapping[bytes, bytes]) -> Response:
         only_ready = _only_ready(await read_body(receive, headers, self.max_body_bytes))

@@ -130,7 +130,7 @@ def application(status: str, *replica_states: str, message: str = "") -> dict[st
         (application("RUNNING", "RUNNING"), "READY", ""),
         (application("DEPLOYING", "STARTING"), "LOADING", "the model is loading"),
         (application("DEPLOYING", "RUNNING", "STARTING"), "READY", ""),
-        (application("DEPLOY_FAILED", message="Traceback\nLoadError: no file"), "UNAVAILABLE", "LoadError: no file"),
+        (application("DEPLOY_FAILED", message="Traceback\nLoadError: no file"), "UNAVAILABLE", "no file"),
         (application("UNHEALTHY"), "UNAVAILABLE", "UNHEALTHY"),
         (application("DELETING", "STOPPING"), "UNLOADING", "the model is being removed"),
     ],

@@ -60,26 +60,33 @@ class Lethal:
         """Hold nothing."""
 
 
+def install(deed: str) -> None:
+    """Have planning in this process try the lethal candidate first."""
+    from deployments import candidates
+    from deployments.planning import findings, remembering, search
+
+    def lethal_too() -> list[Any]:
+        return [Lethal(deed), *candidates.all_candidates()]
+
+    for module in (search, findings, remembering):
+        module.all_candidates = lethal_too  # type: ignore[attr-defined]
+
+
 def main(deed: str, folder: str) -> None:
     from deployments.device import environment
 
     environment.prepare("cpu", log_level=3)
     from pathlib import Path
 
-    from deployments import candidates
-    from deployments.planning import findings, forkserver, remembering, search, trying_apart
+    from deployments.planning import guarding, trying_apart
     from deployments.planning.from_source import plan_source
     from deployments.planning.options import PlanOptions
     from deployments.source import Source
 
-    def lethal_too() -> list[Any]:
-        return [Lethal(deed), *candidates.all_candidates()]
-
-    for module in (search, findings, remembering):
-        module.all_candidates = lethal_too
+    install(deed)
     trying_apart.PATIENCE_S, trying_apart.PATIENCE_BUDGETS = 5.0, 0.0
-    free = forkserver.free_bytes
-    forkserver.free_bytes = lambda: min(free(), 2 * 2**30)
+    free = guarding.free_bytes
+    guarding.free_bytes = lambda: min(free(), 2 * 2**30)
     options = PlanOptions(
         allowed_batch_sizes=(1, 2), budget_s=4.0, only=("lethal", "session", "litert"), cache_dir=Path(folder)
     )

@@ -39,7 +39,7 @@ def deploy(path: Path, port: int | None, address: str | None) -> None:
             return
         controller.apply(config.raw)
         with progress.shown(sys.stdout, say) as show:
-            wait_until_running(config, stop, show)
+            wait_until_running(config, stop, show, strict=True)
         wait_until_answering(config, http, stop)
         if stop.is_set():
             say("not waited for; the server goes on with the change")

@@ -65,6 +65,9 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", help="Write the serve config and end.", rich_help_panel=FOR_MODELS),
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End where any model cannot be served, instead of serving the others.")
+    ] = False,
     host: Annotated[str | None, typer.Option(help="Address to listen on, over the config's.")] = None,
     port: Annotated[int | None, typer.Option(help="HTTP port, over the config's.")] = None,
     grpc_port: Annotated[int | None, typer.Option(min=0, help="gRPC port, over the config's; 0: no gRPC.")] = None,
@@ -84,11 +87,11 @@ def serve(
     try:
         told = {key: value for key, value in args.items() if value is not None} | _settings(settings)
         gateway = _gateway(watch, model_control, poll, admin_token_env)
-        make = _maker(targets or [], told, deployment, gateway)
+        make = _maker(targets or [], told, deployment, gateway, strict=strict or write is not None)
         if write is not None:
             _write(make, Options(host, port, address, dashboard, grpc_port), write)
         else:
-            raise typer.Exit(run.serve(make, Options(host, port, address, dashboard, grpc_port)))
+            raise typer.Exit(run.serve(make, Options(host, port, address, dashboard, grpc_port, strict)))
     except SoloError as error:
         typer.secho(f"solo serve: {error}", fg="red", err=True)
         raise typer.Exit(1) from None
@@ -109,7 +112,7 @@ def _gateway(watch: bool, control: str | None, poll_s: float | None, token_env: 
 
 
 def _maker(
-    words: Sequence[str], args: dict[str, Any], deployment: dict[str, Any], gateway: dict[str, Any]
+    words: Sequence[str], args: dict[str, Any], deployment: dict[str, Any], gateway: dict[str, Any], *, strict: bool
 ) -> Callable[[], Any]:
     """Return what makes the config of the command's words, to be called once Ray's environment is set."""
     from serve_app.cli.serve import folders
@@ -124,13 +127,13 @@ def _maker(
             if not path.is_file():
                 raise ConfigError(f"no {path} here; expected a config or models, e.g. `solo serve model.keras`")
             say(f"serving the config {path}")
-        return lambda: serve_yaml.read(path)
+        return lambda: serve_yaml.read(path, strict=strict)
     common = composing.Common(args, deployment)
     if folders.is_folder(words):
         return lambda: folders.config_of(words[0], common, gateway, say)
     if gateway:
         raise ConfigError(f"--watch, --model-control and the like are for a folder of models, got {words[0]}")
-    return lambda: serve_yaml.check(composing.from_sources(words, common))
+    return lambda: serve_yaml.check(composing.from_sources(words, common, strict=strict), strict=strict)
 
 
 def is_config(words: Sequence[str]) -> bool:

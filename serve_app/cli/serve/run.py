@@ -49,6 +49,8 @@ def serve(make: Callable[[], ServeConfig], options: Options) -> int:
 def _serve(make: Callable[[], ServeConfig], options: Options) -> int:
     try:
         config = make()
+        for name, problem in config.problems.items():
+            say(f"{name}: cannot be served: {problem}")
         raw = with_address(config.raw, options)
         _check_port(raw["http_options"], options)
         raw, remark = with_grpc(
@@ -71,7 +73,7 @@ def _run(raw: dict[str, Any], config: ServeConfig, options: Options) -> None:
         # Ray's core replaces the handlers with ones that print a stack and die (ray 2.60).
         _stop_on_signals(stop)
         with progress.shown(sys.stdout, say) as show:
-            wait_until_running(config, stop, show)
+            config = config.without(wait_until_running(config, stop, show, strict=options.strict))
         wait_until_answering(config, raw["http_options"], stop)
         if not stop.is_set():
             _announce(config, raw["http_options"])

@@ -17,31 +17,43 @@ from serve_app.cluster.resources import demands_of, free
 from serve_app.config.serve_yaml import ServeConfig
 
 POLL_S = 0.25
+FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
 ANSWER_S = 30.0
 """How long the front door may take to learn of a replica that runs."""
 
 
-def wait_until_running(config: ServeConfig, stop: threading.Event, show: Show) -> None:
-    """Poll Serve until every application runs; raise `LoadError` with the reason of the first that failed."""
+def wait_until_running(config: ServeConfig, stop: threading.Event, show: Show, *, strict: bool) -> set[str]:
+    """Poll Serve until every application runs or has failed; return those that have, each said with its reason.
+
+    Raises `LoadError` with the reason where no model can be served, where the gateway fails, and if `strict` where
+    any fails.
+    """
     from ray import serve as ray_serve
 
     said: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    models = {app["name"] for app, _ in config.pairs}
     unplaced = Unplaced(demands_of(config), say)
     while not stop.is_set():
         apps = ray_serve.status().applications
         for name, app in apps.items():
-            if app.status in {"DEPLOY_FAILED", "UNHEALTHY"}:
-                raise LoadError(f"application '{name}': {_reason(app)}")
-            if said.get(name) != app.status:
+            if app.status in FAILED and name not in failed:
+                failed[name] = _reason(app)
+                if strict or name not in models or models <= failed.keys():
+                    raise LoadError(f"application '{name}': {failed[name]}")
+                if name not in config.problems:
+                    say(f"{name}: cannot be served: {failed[name]}")
+            if app.status not in FAILED and said.get(name) != app.status:
                 said[name] = app.status
                 say(f"{name}: {app.status.lower()}")
-        if apps and all(app.status == "RUNNING" for app in apps.values()):
-            return
+        if apps and all(app.status == "RUNNING" for name, app in apps.items() if name not in failed):
+            return set(failed)
         steps = progress.steps((model.label, model.name, model.version) for model in config.models)
         for name, (fraction, step) in steps.items():
             show(name, fraction, step)
         unplaced.look(steps, free)
         stop.wait(POLL_S)
+    return set(failed)
 
 
 def wait_until_answering(config: ServeConfig, http: Mapping[str, Any], stop: threading.Event) -> None:
