@@ -29,6 +29,7 @@ from serve_app.fast_path.latency_sample import sample_latencies
 from serve_app.http.asgi import App, Message, Receive, Scope, Send, send_response
 from serve_app.http.deadlines import positive_seconds
 from serve_app.http.errors import error_response
+from serve_app.http.without_replica import WithoutReplica
 
 Cancel = Callable[[], None]
 
@@ -61,11 +62,16 @@ def middlewares() -> list[Any]:
 
 
 def _before(app: Any) -> App:
-    """Return `app`, with the fast path before it where `app` is a replica that was offered one."""
+    """Return `app`, with the fast path before it where `app` is a replica that was offered one.
+
+    In a proxy, which has no replica of its own, what it refuses is put into the protocol's form.
+    """
     inner: App = app
     # The middleware that Serve always adds, and in it a bound method of the replica.
     replica = getattr(getattr(app, "_app", None), "__self__", None)
-    if not _offered or replica is None:
+    if replica is None:
+        return WithoutReplica(inner)
+    if not _offered:
         return inner
     if missing := _missing(replica):
         event("slow_path", f"predictions take Serve's way: its replica has no {', '.join(missing)}", missing=missing)
