@@ -43,10 +43,11 @@ class Health:
     """The health of one replica.
 
     Predictions that fail in a row are the device's fault or their senders': `sample`, rows that the model answered
-    when its plan was made, tells which. Without it one client's bad words would get a replica replaced.
+    when its plan was made, tells which. Without it one client's bad words would get a replica replaced; so where no
+    such rows are known, none is.
     """
 
-    def __init__(self, name: str, device: Watched, sample: Rows, hang_timeout_s: float) -> None:
+    def __init__(self, name: str, device: Watched, sample: Rows | None, hang_timeout_s: float) -> None:
         self.is_well = True
         self._name = name
         self._device = device
@@ -71,21 +72,21 @@ class Health:
         stuck_s = self._device.stuck_s
         if stuck_s > self._hang_timeout_s:
             return f"a prediction has been running for {stuck_s:.0f} s"
-        if self._device.healthy:
+        if self._device.healthy or self._sample is None:
             return None
         try:
-            await asyncio.wait_for(self._probe(), PROBE_S)
+            await asyncio.wait_for(self._probe(self._sample), PROBE_S)
         except PredictionFailed as error:
             return f"every prediction fails, and so does one that went well when the plan was made: {error}"
         except (SoloError, asyncio.TimeoutError):
             return None
         return None
 
-    async def _probe(self) -> None:
+    async def _probe(self, sample: Rows) -> None:
         """Run the sample the way a request runs; waits for room in a full queue. A success resets `healthy`."""
         while True:
             try:
-                await self._device.submit(self._sample)
+                await self._device.submit(sample)
                 return
             except Overloaded:
                 await asyncio.sleep(RETRY_S)

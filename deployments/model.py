@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,5 +29,7 @@ class LoadedModel:
     """A hash of the model's content (weights and architecture), hex; the plan cache's key."""
     source: str
     """Where it came from, as the user wrote it."""
+    samples: tuple[Mapping[str, Any], ...] = ()
+    """Requests that came with the model, each input's name to its rows."""
     precision: str = "float32"
     """What most of its work computes in: a file may have been saved under a policy of its own."""

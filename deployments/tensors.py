@@ -32,6 +32,9 @@ class TensorSpec:
     bounds: tuple[int, int] | None = None
     """Of an index into the model's tables: the least that it takes, and the first that is too large; None: unknown."""
 
+    longest: int | None = None
+    """The most places along a dynamic inner axis that the model was found to take; None: no end is known."""
+
     @property
     def row_shape(self) -> Shape:
         """The shape of one row: without the batch axis."""
@@ -52,10 +55,14 @@ class TensorSpec:
                 f"input '{self.name}': expected {len(self.shape)} axes {shape_text(self.shape)} "
                 f"(the first is the batch), got {array.ndim} axes {shape_text(array.shape)}"
             )
-        for want, got in zip(self.shape, array.shape, strict=True):
+        for axis, (want, got) in enumerate(zip(self.shape, array.shape, strict=True)):
             if got == 0 or (want is not None and want != got):
                 raise InvalidInput(
                     f"input '{self.name}': expected shape {shape_text(self.shape)}, got {shape_text(array.shape)}"
+                )
+            if self.longest is not None and want is None and axis and got > self.longest:
+                raise InvalidInput(
+                    f"input '{self.name}': length {got} is more than the longest that the model takes, {self.longest}"
                 )
         if self.bounds is not None:
             least, end = self.bounds
@@ -96,9 +103,12 @@ class Signature:
         """Whether an input or output holds strings."""
         return any(spec.dtype == STRING for spec in (*self.inputs, *self.outputs))
 
-    def bounded(self, bounds: Mapping[int, tuple[int, int]]) -> Signature:
-        """Return the same signature with `bounds` for the inputs at these positions."""
-        inputs = tuple(replace(spec, bounds=bounds.get(index)) for index, spec in enumerate(self.inputs))
+    def bounded(self, bounds: Mapping[int, tuple[int, int]], longest: int | None = None) -> Signature:
+        """Return the same signature with `bounds` for the inputs at these positions, and `longest` for open axes."""
+        inputs = tuple(
+            replace(spec, bounds=bounds.get(index), longest=longest if None in spec.row_shape else None)
+            for index, spec in enumerate(self.inputs)
+        )
         return Signature(inputs, self.outputs)
 
     def opened(self) -> Signature:

@@ -82,6 +82,7 @@ def replica_options(model: ModelArgs, revision: str | None = None) -> ReplicaOpt
             cache_dir=None if model.plan_cache is None else Path(model.plan_cache).expanduser(),
             inline_bound_ms=model.inline_bound_ms,
             only=model.candidates,
+            samples=None if model.samples is None else Path(model.samples).expanduser().resolve(),
         ),
         precision=model.precision,
         device=model.device,

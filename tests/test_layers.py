@@ -89,6 +89,7 @@ ALONE: Mapping[str, str] = {
     "h5py": "loading",
     "fsspec": "fetching",
     "filelock": "fetching planning",
+    "pyarrow": "planning",
 }
 """Package to the rooms that may import it; numpy and orjson are everybody's, packaging is `solo doctor`'s."""
 ANYWHERE = {"numpy", "orjson", "packaging"}
@@ -236,7 +237,7 @@ def test_what_is_imported_is_declared() -> None:
     owners = importlib.metadata.packages_distributions()
     used = {module.partition(".")[0] for path in MODULES for module in imports(path)}
     for package in sorted(used - set(sys.stdlib_module_names) - {"serve_app", "deployments"}):
-        if package == "opentelemetry":  # optional: imported where Ray's tracing is set up
+        if package in ("opentelemetry", "pyarrow"):  # optional: where Ray's tracing is set up, and for .parquet files
             continue
         by = {owner.lower().replace("_", "-") for owner in owners[package]}
         assert by & names, f"{package} is imported; declare {' or '.join(sorted(by))} in pyproject.toml"

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from deployments.errors import LoadError
 from deployments.fetching import checksum
-from deployments.loading import fingerprint, names, serving_graph, specs
+from deployments.loading import fingerprint, names, serving_graph, specs, warmup_requests
 from deployments.model import LoadedModel
 from deployments.source import Source
 from deployments.tensors import Signature, TensorSpec
@@ -98,7 +98,8 @@ def _model(
     path: Path, source: Source, signature: Signature, call: Callable[..., tuple[Any, ...]], variables: tuple[Any, ...]
 ) -> LoadedModel:
     content = f"{checksum.of_folder(path)} {source.signature_name}"
-    return LoadedModel(signature, call, variables, None, fingerprint.of_text(content), source.uri)
+    samples = tuple(warmup_requests.read(path, source.signature_name))
+    return LoadedModel(signature, call, variables, None, fingerprint.of_text(content), source.uri, samples)
 
 
 def _by_name(tensors: Mapping[str, Any], make: Callable[..., TensorSpec]) -> list[TensorSpec]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from deployments.candidates import all_candidates
 from deployments.candidates._bucket import Bucket
 from deployments.candidates._subject import Subject
+from deployments.events import event
 from deployments.model import LoadedModel
 from deployments.planning import cache
 from deployments.planning.attempts import Attempts
@@ -18,12 +20,16 @@ from deployments.planning.cache import StoredPlan
 from deployments.planning.crashes import Crashes, CrashLog
 from deployments.planning.identity import identity
 from deployments.planning.options import PlanOptions
-from deployments.planning.reference import Reference
+from deployments.planning.reference import NoSample, Reference
 from deployments.planning.remembering import merged, remembered, restored, unfinished
 from deployments.planning.search import Search
 from deployments.planning.selection import choose
 from deployments.planning.trials import Trial
 
+PLAIN = "eager"
+"""The candidate that calls the model's own function."""
+ASSUMED_S = 0.01
+"""What a call of the plain function is taken to last where nothing was measured: deadlines and batches ask for it."""
 WAIT_BUDGETS = 3
 """How many budgets a replica waits for another that measures for the same plan: verifying comes on top of one."""
 
@@ -60,8 +66,12 @@ def find(
     known_as = identity(subject.model, options)
     reference = Reference(subject, options, None if exact is None else exact.call)
     # Made first: a model that takes no sample, or whose rows influence each other, fails before anything is built.
-    subject.sample = reference.cases(wanted[0])[0].inputs
-    subject.signature = subject.signature.bounded(reference.bounds(subject.sample))
+    try:
+        subject.sample = reference.cases(wanted[0])[0].inputs
+    except NoSample as error:
+        return _unplanned(subject, wanted, str(error))
+    longest = reference.longest(subject.sample)
+    subject.signature = subject.signature.bounded(reference.bounds(subject.sample), longest)
     attempts = Attempts(subject, reference, crashes or CrashLog(options.cache_dir, cache.key(known_as)))
 
     def search(options: PlanOptions) -> Findings:
@@ -111,6 +121,22 @@ def _search(
     baseline_s = predict_p50_s(subject.model, reference.cases(wanted[0])[0].inputs, options.budget_s)
     rows = {bucket.key: [trial.row() for trial in _ranked(trials)] for bucket, trials in table.items()}
     return Findings(chosen, rows, baseline_s)
+
+
+def _unplanned(subject: Subject, wanted: tuple[Bucket, ...], reason: str) -> Findings:
+    """Return findings by which the model runs as its author would call it, unmeasured and unverified."""
+    (eager,) = (candidate for candidate in all_candidates() if candidate.name == PLAIN)
+    runner = eager.build(subject, wanted[0])
+    event(
+        "unplanned",
+        f"served as it is, several times slower: {reason}. Give rows that it takes: samples: rows.npz (or .json), or "
+        "--samples for `solo plan`",
+        level=logging.WARNING,
+        cause=reason,
+    )
+    chosen = {bucket: Trial(eager, bucket, runner, remembered_s=(ASSUMED_S, ASSUMED_S)) for bucket in wanted}
+    rows = {bucket.key: [{**trial.row(), "status": f"unverified: {reason}"}] for bucket, trial in chosen.items()}
+    return Findings(chosen, rows, None)
 
 
 def _ranked(trials: Sequence[Trial]) -> list[Trial]:

@@ -32,6 +32,8 @@ class PlanOptions:
     """Ascending lengths that dynamic inner axes are padded to; () leaves them open."""
     padding_value: float = 0.0
     """What fills padded inner axes; strings are padded with the empty string."""
+    samples: Path | None = None
+    """A file of rows that the model takes (`planning.given`), instead of those made up from its signature."""
     cache_dir: Path | None = None
     """Where chosen plans are kept between starts; None: nowhere."""
     inline_bound_ms: float = 1.0

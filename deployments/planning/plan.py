@@ -79,8 +79,10 @@ class Plan:
         return self.subject.traces - self._traces_when_ready
 
     @property
-    def sample(self) -> Rows:
-        """Rows that the model answers, as planning found: `[batch, ...]` of the smallest bucket."""
+    def sample(self) -> Rows | None:
+        """Rows that the model answers, `[batch, ...]` of the smallest bucket; None where planning found none."""
+        if not self.subject.sample:
+            return None
         names = [spec.name for spec in self.subject.signature.inputs]
         return self.subject.signature.check(dict(zip(names, self.subject.sample, strict=True)))
 
@@ -103,6 +105,7 @@ class Plan:
             "chosen": {bucket.key: trial.name for bucket, trial in self.chosen.items()},
             "candidates": self.findings.rows,
             "tolerance": self.options.largest_error,
+            "longest": max((spec.longest for spec in self.subject.signature.inputs if spec.longest), default=None),
             "inline": {str(size): self.is_inline(size) for size in self.batch_sizes},
             "predict_p50_ms": None if predict_s is None else round(predict_s * 1e3, 4),
             "factor_over_predict": self._factor(),
@@ -116,6 +119,8 @@ class Plan:
         """Return the choice in one line for a log."""
         names = ", ".join(f"{bucket.key}: {trial.name}" for bucket, trial in self.chosen.items())
         factor = self._factor()
+        if not self.subject.sample:
+            return f"by batch size {names}, unplanned: the model takes none of the sample inputs"
         compared = "" if factor is None else f", {factor:,.0f} times as fast as model.predict"
         known = "kept plan, not timed again" if self.findings.from_cache else "planned"
         speed = f"{self._expected_s[1] * 1e3:.3g} ms a prediction{compared}"

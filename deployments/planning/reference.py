@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,20 +14,29 @@ import tensorflow as tf
 from deployments.candidates._bucket import Bucket, open_shapes
 from deployments.candidates._subject import Subject
 from deployments.device.ledger import memory_text
-from deployments.errors import LoadError
+from deployments.errors import InvalidInput, LoadError
+from deployments.lengths import dynamic_axes
+from deployments.planning import given
 from deployments.planning.contents import contents
 from deployments.planning.options import PlanOptions
 from deployments.planning.samples import ROWS, samples, tiled
 from deployments.planning.verification import Differs, largest_error
 from deployments.planning.vocabularies import vocabularies
-from deployments.tensors import Array, Arrays
+from deployments.tensors import STRING, Array, Arrays, TensorSpec
 
 OPEN_LENGTHS = ((16, 23), (8, 12), (3, 5), (1, 2), (64, 80), (224, 256))
 """Pairs of lengths tried for axes that stay open: a model with strides or 'valid' windows refuses short ones, and one
 with a position embedding long ones."""
 
+LONGEST, LONGEST_S = 8192, 2.0
+"""The longest sequence that is tried, and the time for trying."""
+
 PLACES = 16
 """Places of a row that are tried with an index that is out of range: columns may index tables of different sizes."""
+
+
+class NoSample(LoadError):
+    """The model takes none of the inputs that were made up for it; how it runs cannot be measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +57,10 @@ class Reference:
         self._options = options
         self._call = call or subject.model.call
         self._vocabularies, self._contents = self._read_graph()
+        self._given = self._read_given()
         self._cases: dict[int | None, list[Case]] = {}
+        self._refused_length: int | None = None
+        """The shortest length that was tried for open axes and refused."""
         self.is_random = False
         """Whether the model answers the same input differently each time; its values cannot be compared then."""
 
@@ -103,20 +117,67 @@ class Reference:
             return False
         return True
 
+    def longest(self, inputs: Arrays) -> int | None:
+        """Return the most places along the open axes of sequences that the model takes; None where no end was found.
+
+        Where it ends a table of positions ends, so only lengths of the model's own weights are tried, and those
+        between the lengths that planning saw it take and refuse. `inputs` are such as it takes.
+        """
+        signature = self._subject.signature
+        axes = [dynamic_axes(spec.shape) for spec in signature.inputs]
+        if signature.is_static or any(axis != (1,) for axis in axes if axis) or self._subject.is_gpu:
+            return None
+        taken = max(array.shape[1] for array, axis in zip(inputs, axes, strict=True) if axis)
+        ends_s = time.monotonic() + LONGEST_S
+        for length in self._ends(taken):
+            if time.monotonic() > ends_s:
+                return None
+            if not self._takes(inputs, axes, length + 1):
+                return length if self._takes(inputs, axes, length) else None
+        return None
+
+    def _ends(self, taken: int) -> list[int]:
+        """Return the lengths at which the model may end, ascending: those of its weights and constants."""
+        sizes = {int(variable.shape[0]) for variable in self._subject.model.variables if len(variable.shape)}
+        refused = range(taken, self._refused_length) if self._refused_length else range(0)
+        return sorted({size for size in sizes if taken <= size <= LONGEST} | set(refused))
+
+    def _takes(self, inputs: Arrays, axes: list[tuple[int, ...]], length: int) -> bool:
+        """Return whether the model takes one row of `length` places, which repeats what it is known to take."""
+        rows = tuple(
+            np.take(array[:1], np.arange(length) % array.shape[1], axis=1) if axis else array[:1]
+            for array, axis in zip(inputs, axes, strict=True)
+        )
+        try:
+            self._eager(rows)
+        except Exception:  # whatever a model's own code raises
+            return False
+        return True
+
     def _make(self, bucket: Bucket) -> list[Case]:
         if bucket.is_fixed(self._subject.signature):
             return self._first_accepted(bucket.length)
+        if self._given is not None:
+            try:
+                return self._first_of([self._given])
+            except NoSample:
+                if self._options.samples is not None:
+                    raise
         for lengths in OPEN_LENGTHS:
             try:
                 return [case for length in lengths for case in self._first_accepted(length)]
-            except LoadError as error:
+            except NoSample as error:
                 last = error
+                self._refused_length = min(self._refused_length or max(lengths), max(lengths))
         raise last
 
     def _first_accepted(self, length: int | None) -> list[Case]:
         """Return the cases of the first sample that the model takes."""
+        return self._first_of(self._samples(length))
+
+    def _first_of(self, samples_: Iterable[Arrays]) -> list[Case]:
         error: Exception | None = None
-        for inputs in self._samples(length):
+        for inputs in samples_:
             try:
                 return self._cases_of(inputs)
             except LoadError:
@@ -125,13 +186,37 @@ class Reference:
                 raise LoadError(memory_text(self._subject.device, self._subject.weights_bytes)) from exhausted
             except Exception as raised:  # whatever a model's own code raises
                 error = error or raised
-        raise LoadError(f"the model refuses every sample input; the first failed with {_said(error)}")
+        if self._options.samples is not None:
+            raise LoadError(f"samples: the model refuses the rows of '{self._options.samples}': {_said(error)}")
+        raise NoSample(f"the model refuses every sample input; the first failed with {_said(error)}")
 
-    def _samples(self, length: int | None) -> Any:
+    def _samples(self, length: int | None) -> Iterator[Arrays]:
         signature = self._subject.signature
+        if self._given is not None:
+            yield tuple(self._of_length(*each, length) for each in zip(signature.inputs, self._given, strict=True))
+            if self._options.samples is not None:
+                return
         fixed = signature.inputs[0].shape[0]
         shapes = Bucket(fixed or ROWS, length).shapes(signature)
-        return samples(signature, shapes, self._vocabularies, self._contents, self._options.seed)
+        yield from samples(signature, shapes, self._vocabularies, self._contents, self._options.seed)
+
+    def _of_length(self, spec: TensorSpec, array: Array, length: int | None) -> Array:
+        """Return given rows cut or padded to `length` along their open axes."""
+        for axis in dynamic_axes(spec.shape) if length is not None else ():
+            array = np.take(array, np.arange(min(length or 0, array.shape[axis])), axis=axis)
+            missing = [(0, (length or 0) - array.shape[axis] if each == axis else 0) for each in range(array.ndim)]
+            filler: Any = b"" if spec.dtype == STRING else self._options.padding_value
+            array = np.pad(array, missing, constant_values=filler)
+        return array
+
+    def _read_given(self) -> Arrays | None:
+        """Return rows that somebody gave: the option's file, or requests that came with the model."""
+        if self._options.samples is not None:
+            return given.read(self._options.samples, self._subject.signature)
+        for request in self._subject.model.samples:
+            with contextlib.suppress(InvalidInput, ValueError, TypeError):
+                return given.fitted(request, self._subject.signature)
+        return None
 
     def _cases_of(self, inputs: Arrays) -> list[Case]:
         """Return one case, or one a row where batches are of one row alone, which may then influence each other."""

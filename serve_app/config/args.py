@@ -15,6 +15,8 @@ from deployments.errors import ConfigError
 from serve_app.config.tokens import SERVER_WIDE, TokenSource
 from serve_app.protocols.image.preprocess import Preprocess
 
+SAMPLES = (".npz", ".npy", ".json", ".parquet")
+"""How files of sample rows end (`deployments/planning/given.py` reads them)."""
 Positive = Annotated[int, Field(ge=1)]
 ArgsT = TypeVar("ArgsT", bound="Args")
 
@@ -122,6 +124,7 @@ class ModelArgs(SurfaceArgs):
     max_queue_rows: Positive | None = None
     candidates: tuple[str, ...] = ()
     plan_budget_s: Annotated[float, Field(ge=0)] = 30.0
+    samples: str | None = None
     plan_cache: str | None = "~/.cache/keras-solo"
     inline_bound_ms: Annotated[float, Field(ge=0)] = 1.0
     labels: tuple[str, ...] = ()
@@ -177,6 +180,15 @@ class ModelArgs(SurfaceArgs):
         if not path.is_file():
             raise ValueError("expected a list of names, or the path of a text file with one name a line")
         return path.read_text(encoding="utf-8").splitlines()
+
+    @field_validator("samples")
+    @classmethod
+    def _samples(cls, samples: str | None) -> str | None:
+        if samples is not None:
+            path = Path(samples).expanduser()
+            if not path.name.endswith(SAMPLES) or not path.is_file():
+                raise ValueError(f"expected a file of sample rows, {', '.join(SAMPLES)}")
+        return samples
 
     @model_validator(mode="after")
     def _sizes(self) -> ModelArgs:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deployments.errors import LoadError
 from deployments.loading import Source, from_keras, load
 from deployments.planning.contents import contents
 from deployments.planning.plan import PlanOptions, make_plan
@@ -88,7 +87,7 @@ def test_a_model_whose_positions_end_is_planned_with_shorter_rows() -> None:
     plan.close()
 
 
-def test_the_cause_is_told_not_only_where_it_was_met() -> None:
+def test_the_cause_is_told_not_only_where_it_was_met(caplog: pytest.LogCaptureFixture) -> None:
     import keras
 
     class Choosy(keras.layers.Layer):
@@ -99,5 +98,5 @@ def test_the_cause_is_told_not_only_where_it_was_met() -> None:
 
     numbers = keras.Input([3])
     model = keras.Model(numbers, Choosy()(numbers))
-    with pytest.raises(LoadError, match="the moon"):
-        make_plan(from_keras(model), PlanOptions(budget_s=1))
+    make_plan(from_keras(model), PlanOptions(budget_s=1)).close()
+    assert "the moon" in caplog.text

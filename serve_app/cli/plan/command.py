@@ -44,6 +44,9 @@ def plan(
         str | None, typer.Option(metavar="16,64", help="Lengths that dynamic inner axes are padded to.")
     ] = None,
     padding_value: Annotated[float, typer.Option(help="What they are padded with.")] = 0.0,
+    samples: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Rows that the model takes: .npz, .npy, .json or .parquet.")
+    ] = None,
     cache: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="A plan cache to read and fill; default: measure afresh.")
     ] = None,
@@ -61,6 +64,7 @@ def plan(
         "safe_mode": safe_mode,
         "signature_name": signature_name,
         "padding_value": padding_value,
+        "samples": samples,
         "plan_cache": cache,
     }
     try:
