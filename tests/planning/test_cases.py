@@ -1,0 +1,38 @@
+"""Files of Keras 2, TensorFlow Serving and other habits, planned: the answers are those of when they were saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deployments.loading import Source, load
+from deployments.planning.plan import PlanOptions, make_plan
+
+CASES = sorted((Path(__file__).resolve().parents[1] / "cases").glob("*.npz"))
+TOLERANCE = 1e-5
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_it_answers_what_it_answered_when_it_was_saved(path: Path) -> None:
+    stored = np.load(path)
+    values = {key: v.astype(object) if (v := stored[key]).dtype.kind == "S" else v for key in stored.files}
+    plan = make_plan(load(Source(str(path.with_suffix("")))), PlanOptions(budget_s=1, allowed_batch_sizes=(1, 4)))
+    names = [spec.name for spec in plan.signature.inputs]
+    inputs = {key.removeprefix("in_"): value for key, value in values.items() if key.startswith("in_")}
+    inputs = {names[0]: inputs["0"]} if list(inputs) == ["0"] else inputs
+    rows = plan.signature.check(inputs)
+    for count in (1, 4):
+        size = next(size for size in plan.batch_sizes if size >= count)
+        padded = tuple(
+            np.ascontiguousarray(np.resize(array[:count], (size, *array.shape[1:]))) for array in rows.arrays
+        )
+        outputs = plan.run(padded, count)
+        for got, key in zip(outputs, sorted(key for key in values if key.startswith("out_")), strict=True):
+            want = values[key][:count]
+            if want.dtype == object:
+                assert got[:count].tolist() == want.tolist()
+            else:
+                np.testing.assert_allclose(got[:count], want, rtol=TOLERANCE, atol=TOLERANCE)
+    plan.close()
