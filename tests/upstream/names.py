@@ -62,6 +62,12 @@ NAMES = (
     ),
     Private(
         UVICORN,
+        "RequestResponseCycle.__init__().transport",
+        PARSER,
+        "a request that goes uvicorn's way and is cut off ends in a close instead of a 503",
+    ),
+    Private(
+        UVICORN,
         "HttpToolsProtocol._unset_keepalive_if_required",
         "serve_app/fast_path/accepting.py",
         "predictions take uvicorn's way, and reset connections are held for their keep-alive time",
@@ -140,6 +146,12 @@ NAMES = (
         "Server.add_insecure_port",
         "serve_app/front/loopback.py",
         "where a cluster was asked to keep to loopback, it does not start",
+    ),
+    Private(
+        "tensorflow.python.eager.context",
+        "context",
+        "deployments/candidates/_context.py",
+        "candidates are tried in the replica itself, which may die of one",
     ),
     Private("tensorflow.python.pywrap_tfe", "TFE_Py_Execute", TF_ENTRY, LEFT_OUT),
     Private("tensorflow.python.framework.ops", "EagerTensor", TF_ENTRY, LEFT_OUT),
