@@ -31,5 +31,7 @@ class LoadedModel:
     """Where it came from, as the user wrote it."""
     samples: tuple[Mapping[str, Any], ...] = ()
     """Requests that came with the model, each input's name to its rows."""
+    method_name: str = "tensorflow/serving/predict"
+    """What a SavedModel's signature says that it is for."""
     precision: str = "float32"
     """What most of its work computes in: a file may have been saved under a policy of its own."""

@@ -127,6 +127,7 @@ def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, He
         labels=options.labels,
         description=_description(options, planned),
         signature_name=options.source.signature_name,
+        method_name=planned.model.method_name,
         nonfinite=options.nonfinite,
         plan_report=plan.report,
         lengths=plan.lengths,

@@ -38,6 +38,8 @@ class Servable:
     """Facts for people and the repository: device, precision, source, fingerprint."""
     signature_name: str = "serving_default"
     """What TensorFlow Serving's clients call the signature."""
+    method_name: str = "tensorflow/serving/predict"
+    """What the signature says that it is for."""
     nonfinite: Literal["pass", "refuse"] = "pass"
     """What becomes of NaN and infinity in inputs and outputs: passed on as they are, or an error."""
     statistics: Statistics = field(default_factory=Statistics)

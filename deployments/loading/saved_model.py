@@ -13,9 +13,10 @@ from deployments.errors import LoadError
 from deployments.fetching import checksum
 from deployments.loading import fingerprint, names, serving_graph, specs, warmup_requests
 from deployments.model import LoadedModel
-from deployments.source import Source
+from deployments.source import SAVED_MODEL_FILES, Source
 from deployments.tensors import Signature, TensorSpec
 
+PREDICT = "tensorflow/serving/predict"
 INIT_SIGNATURE = "__saved_model_init_op"
 """Written by TensorFlow itself; runs the tables' initialisers and is no one's prediction."""
 
@@ -98,8 +99,28 @@ def _model(
     path: Path, source: Source, signature: Signature, call: Callable[..., tuple[Any, ...]], variables: tuple[Any, ...]
 ) -> LoadedModel:
     content = f"{checksum.of_folder(path)} {source.signature_name}"
-    samples = tuple(warmup_requests.read(path, source.signature_name))
-    return LoadedModel(signature, call, variables, None, fingerprint.of_text(content), source.uri, samples)
+    return LoadedModel(
+        signature,
+        call,
+        variables,
+        None,
+        fingerprint.of_text(content),
+        source.uri,
+        samples=tuple(warmup_requests.read(path, source.signature_name)),
+        method_name=_method_name(path, source.signature_name),
+    )
+
+
+def _method_name(path: Path, signature_name: str) -> str:
+    """Return what a signature says that it is for, which a loaded object has forgotten."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    file = path / SAVED_MODEL_FILES[0]
+    if file.is_file():
+        for graph in SavedModel.FromString(file.read_bytes()).meta_graphs:
+            if signature_name in graph.signature_def:
+                return graph.signature_def[signature_name].method_name or PREDICT
+    return PREDICT
 
 
 def _by_name(tensors: Mapping[str, Any], make: Callable[..., TensorSpec]) -> list[TensorSpec]:

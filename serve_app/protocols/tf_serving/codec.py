@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST API: its paths below a model, and predict as a codec."""
+"""TensorFlow Serving's REST API: its paths below a model, and predict as a codec; see `examples` for the others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from deployments.servable import Servable
 from deployments.tensors import Arrays
 from serve_app.protocols.codec import Headers, Response, Route, Untimed
 from serve_app.protocols.tf_serving import metadata, predict
+from serve_app.protocols.tf_serving.examples import Classify, Regress
 
 
 class TfServing:
@@ -33,7 +34,8 @@ class TfServing:
 
 def _metadata(servable: Servable) -> Response:
     name, version = servable.name, servable.version
-    return Response(metadata.metadata(name, version, servable.signature, servable.signature_name))
+    signature, signature_name = servable.signature, servable.signature_name
+    return Response(metadata.metadata(name, version, signature, signature_name, servable.method_name))
 
 
 PREFIX = "/v1/models/{name}"
@@ -41,4 +43,6 @@ ROUTES = (
     Route("", tells=lambda servable: Response(metadata.status(servable.version))),
     Route("/metadata", tells=_metadata),
     Route(":predict", predicts=TfServing),
+    Route(":classify", predicts=Classify),
+    Route(":regress", predicts=Regress),
 )

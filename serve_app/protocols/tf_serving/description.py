@@ -32,6 +32,11 @@ SCHEMAS: dict[str, Json] = {
         "description": '`instances` (a row each) or `inputs` (columns), never both; {"b64": "…"} is a byte string',
     },
     "PredictResponse": {"oneOf": [record(predictions=array({})), record(outputs={})]},
+    "ExamplesRequest": optional(
+        record(examples=array(mapping({}), minItems=1)), context=mapping({}), signature_name=TEXT
+    ),
+    "ClassifyResponse": record(results=array(array(array({}, minItems=2)))),
+    "RegressResponse": record(results=array({"type": "number"})),
     "ModelStatus": record(
         model_version_status=array(
             record(version=TEXT, state=TEXT, status=record(error_code=TEXT, error_message=TEXT)), minItems=1
@@ -57,4 +62,12 @@ OPERATIONS = (
               "Predict rows (`instances`) or columns (`inputs`); the Content-Type does not matter",
               as_json("PredictResponse"), INFER_ERRORS, ("name", *INFER_HEADERS), as_json("PredictRequest"),
               answer_headers=TIMED),
+    *(
+        Operation("post", f"{_V1}:{verb}", "TensorFlow Serving", f"tf{verb.title()}",
+                  f"{told}, where that is the signature's method; an example is an object of features, a `tf.Example`",
+                  as_json(answer), INFER_ERRORS, ("name", *INFER_HEADERS), as_json("ExamplesRequest"),
+                  answer_headers=TIMED)
+        for verb, told, answer in (("classify", "Labels with scores", "ClassifyResponse"),
+                                   ("regress", "A number for each example", "RegressResponse"))
+    ),
 )  # fmt: skip

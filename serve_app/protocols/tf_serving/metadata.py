@@ -24,12 +24,18 @@ def status(version: str) -> bytes:
     )
 
 
-def metadata(name: str, version: str, signature: Signature, signature_name: str = SIGNATURE_NAME) -> bytes:
+def metadata(
+    name: str,
+    version: str,
+    signature: Signature,
+    signature_name: str = SIGNATURE_NAME,
+    method_name: str = "tensorflow/serving/predict",
+) -> bytes:
     """Return the answer to `GET /v1/models/NAME/metadata`: the model's spec and its one signature."""
     method = {
         "inputs": {spec.name: _tensor_info(spec, signature_name) for spec in signature.inputs},
         "outputs": {spec.name: _tensor_info(spec, "StatefulPartitionedCall") for spec in signature.outputs},
-        "method_name": "tensorflow/serving/predict",
+        "method_name": method_name,
     }
     return orjson.dumps(
         {
