@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SERVED = Path(__file__).parent / "served"
-SHARED = ("server", "driven")
+SHARED = ("server", "driven", "mixed")
 """The fixtures of tests/served/conftest.py, servers of a whole session; their tests run side by side."""
 
 
@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.serve)
         served = item.get_closest_marker("serve") is not None
         item.add_marker(pytest.mark.xdist_group("served" if served else str(item.path)))
-    turn = {"server": 0, "driven": 1, "": 2}
+    turn = {name: position for position, name in enumerate((*SHARED, ""))}
     items.sort(key=lambda item: turn[shared_server(item)] if item.get_closest_marker("serve") else -1)
 
 

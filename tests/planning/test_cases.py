@@ -9,18 +9,16 @@ import pytest
 
 from deployments.loading import Source, load
 from deployments.planning.plan import PlanOptions, make_plan
+from tests.support import cases
 
-CASES = sorted((Path(__file__).resolve().parents[1] / "cases").glob("*.npz"))
 TOLERANCE = 1e-5
 
 
-@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", cases.ALL, ids=lambda path: path.stem)
 def test_it_answers_what_it_answered_when_it_was_saved(path: Path) -> None:
-    stored = np.load(path)
-    values = {key: v.astype(object) if (v := stored[key]).dtype.kind == "S" else v for key in stored.files}
+    inputs, wanted = cases.read(path)
     plan = make_plan(load(Source(str(path.with_suffix("")))), PlanOptions(budget_s=1, allowed_batch_sizes=(1, 4)))
     names = [spec.name for spec in plan.signature.inputs]
-    inputs = {key.removeprefix("in_"): value for key, value in values.items() if key.startswith("in_")}
     inputs = {names[0]: inputs["0"]} if list(inputs) == ["0"] else inputs
     rows = plan.signature.check(inputs)
     for count in (1, 4):
@@ -29,8 +27,7 @@ def test_it_answers_what_it_answered_when_it_was_saved(path: Path) -> None:
             np.ascontiguousarray(np.resize(array[:count], (size, *array.shape[1:]))) for array in rows.arrays
         )
         outputs = plan.run(padded, count)
-        for got, key in zip(outputs, sorted(key for key in values if key.startswith("out_")), strict=True):
-            want = values[key][:count]
+        for got, want in zip(outputs, (each[:count] for each in wanted), strict=True):
             if want.dtype == object:
                 assert got[:count].tolist() == want.tolist()
             else:

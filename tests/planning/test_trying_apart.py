@@ -28,6 +28,7 @@ def status(report: dict[str, Any], bucket: str = "1") -> str:
     return str(next(row["status"] for row in report["candidates"][bucket] if row["name"] == "lethal"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks of TensorFlow are Linux's")
 @pytest.mark.parametrize(
     ("deed", "cause"),

@@ -8,9 +8,11 @@ from contextlib import ExitStack
 import pytest
 
 from tests.conftest import shared_server
+from tests.support import cases
 from tests.support.client_cluster import WORDS, running_server
 from tests.support.processes import (
     QUICK,
+    ROOT,
     Server,
     model_application,
     solo_serve,
@@ -55,3 +57,25 @@ def driven() -> Iterator[Server]:
     RUNNING["driven"] = stack = ExitStack()
     with stack:
         yield stack.enter_context(running_server(digits, words))
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Files as people have them (`tests.support.cases`), and models that cannot be served or are lethal to try."""
+    folder = tmp_path_factory.mktemp("mixed")
+    broken = folder / "broken.keras"
+    broken.write_bytes(
+        (ROOT / "models" / "digits.keras").read_bytes().replace(b"model.weights.h5", b"model.waights.h5")
+    )
+    lethal = {"candidates": ["lethal", "session-single"], "plan_budget_s": 3, "max_batch_size": 2}
+    config = write_config(
+        folder,
+        *(model_application(name, source, num_cpus=0.1, **args, **QUICK) for name, source, args in cases.servable()),
+        model_application("missing", str(folder / "missing.keras"), num_cpus=0.1, **QUICK),
+        model_application("broken", str(broken), num_cpus=0.1, **QUICK),
+        model_application("lethal", "tests.support.lethal_model:build", num_cpus=0.1, **lethal),
+    )
+    config.write_text(config.read_text().replace("args: {}", "args: {strict_readiness: false}"))
+    RUNNING["mixed"] = stack = ExitStack()
+    with stack:
+        yield stack.enter_context(solo_serve(config, folder / "log"))

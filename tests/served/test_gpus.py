@@ -25,7 +25,7 @@ def two_logical_gpus() -> Iterator[None]:
     # Serve then says soon of a replica that has no place that it waits for one.
     environment = {"TF_CPP_MIN_LOG_LEVEL": "2", "RAY_SERVE_SLOW_STARTUP_WARNING_S": "1"}
     ray.init(
-        "local", num_cpus=5, num_gpus=2, resources={"fast": 1}, include_dashboard=False, namespace="serve",
+        "local", num_cpus=8, num_gpus=2, resources={"fast": 1}, include_dashboard=False, namespace="serve",
         log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": environment},
     )  # fmt: skip
     yield
@@ -122,40 +122,31 @@ def test_device_gpu_without_a_reservation_is_refused() -> None:
     assert "expected num_gpus above 0" in wait("a", "DEPLOY_FAILED")
 
 
-def test_two_models_have_a_gpu_each_and_share_one_only_by_fractions() -> None:
+def test_models_have_a_gpu_each_share_one_by_fractions_and_wait_for_what_is_taken() -> None:
     """`device: cpu` keeps TensorFlow out of it: the reservation alone is what is tested."""
-    start("own", with_gpus(app("own", device="cpu"), 1))
-    start("a", with_gpus(app("a", device="cpu"), 0.5))
-    wait("own", "RUNNING")
-    wait("a", "RUNNING")
-    start("b", with_gpus(app("b", device="cpu"), 1))
-    assert '"GPU": 1' in wait_for_a_place("b")
-    assert free_gpus() == 0.5
-    assert status("b")[0] == "DEPLOYING"
-    start("b", with_gpus(app("b", device="cpu"), 0.5))
-    wait("b", "RUNNING")
-    assert free_gpus() == 0
-
-
-def test_four_models_share_one_gpu_and_leave_the_other_whole() -> None:
-    for name in "abcd":
+    start("own", with_gpus(app("own", device="cpu"), 1, resources={"fast": 1}))
+    for name in "abc":
         start(name, with_gpus(app(name, device="cpu"), 0.25))
-    for name in "abcd":
+    for name in ("own", *"abc"):
         wait(name, "RUNNING")
-    assert free_gpus() == 1
-    start("whole", with_gpus(app("whole", device="cpu"), 1))
-    wait("whole", "RUNNING")
-
-
-def test_a_custom_resource_places_a_replica() -> None:
-    start("a", with_gpus(app("a", device="cpu"), 1, resources={"fast": 1}))
-    start("b", with_gpus(app("b", device="cpu"), 0, resources={"fast": 1}))
-    wait("a", "RUNNING")
-    assert '"fast": 1' in wait_for_a_place("b")
+    assert free_gpus() == 0.25
+    start("d", with_gpus(app("d", device="cpu"), 1))
+    assert '"GPU": 1' in wait_for_a_place("d")
+    assert free_gpus() == 0.25
+    assert status("d")[0] == "DEPLOYING"
+    start("d", with_gpus(app("d", device="cpu"), 0.25))
     assert ray.available_resources().get("fast", 0) == 0
-    assert status("b")[0] == "DEPLOYING"
-    serve.delete("a")
-    wait("b", "RUNNING")
+    start("fast", with_gpus(app("fast", device="cpu"), 0, resources={"fast": 1}))
+    wait("d", "RUNNING")
+    assert free_gpus() == 0
+    assert '"fast": 1' in wait_for_a_place("fast")
+    assert status("fast")[0] == "DEPLOYING"
+    # Four share one card; the other is whole again for the next.
+    serve.delete("own")
+    start("whole", with_gpus(app("whole", device="cpu"), 1))
+    wait("fast", "RUNNING")
+    wait("whole", "RUNNING")
+    assert free_gpus() == 0
 
 
 def test_a_share_without_a_gpu_that_tensorflow_sees_fails_as_a_whole_one_does() -> None:

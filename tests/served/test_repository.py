@@ -87,7 +87,7 @@ def test_a_load_may_bring_args_and_takes_the_place_of_what_is_loaded(client: Any
 
 
 def test_what_cannot_be_loaded_says_why(client: Any) -> None:
-    for name, says in (("broken", "Keras 3 archive"), ("nobody", "is not in the repository")):
+    for name, says in (("broken", "not a .keras file"), ("nobody", "is not in the repository")):
         with pytest.raises(triton.InferenceServerException, match=says):
             client.load_model(name, headers=ADMIN)
     with pytest.raises(triton.InferenceServerException, match="'nobody' is not loaded"):
