@@ -51,6 +51,7 @@ def config(tmp_path: Path, **app: object) -> serve_yaml.ServeConfig:
     return serve_yaml.read(write_config(tmp_path, application))
 
 
+@pytest.mark.slow
 def test_a_sound_machine_passes_and_a_taken_port_fails(tmp_path: Path) -> None:
     source = str(ROOT / "models/digits.keras")
     path = write_config(tmp_path, model_application("digits", source, device="cpu"))

@@ -101,6 +101,7 @@ def test_targets_are_ratios_to_the_best_peer() -> None:
     assert "old" not in readme
 
 
+@pytest.mark.slow
 def test_a_round_drives_everybody_by_closed_loops_and_at_random_times(tmp_path: Path) -> None:
     """With servers that need no model; a peer server would set the rate for all."""
     roster = Roster("mlp", tmp_path, lambda _text: None)

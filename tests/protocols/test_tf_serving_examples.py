@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@cache
+def served_of(path: Path, signature_name: str) -> Served:
+    return Served(path, signature_name)
+
+
 class Served:
     """What a codec reads of a servable, with the plan behind it."""
 
@@ -93,7 +99,7 @@ EXAMPLES = [{"x": [1.0, 0.0]}, {"x": [0.5, 1.5]}]
 
 
 def test_labels_and_scores(exported: Path) -> None:
-    served = Served(exported, "serving_default")
+    served = served_of(exported, "serving_default")
     assert served.method_name == CLASSIFY
     codec = Classify(served)  # type: ignore[arg-type]
     want = {"results": [[["cat", 1.0], ["dog", 2.0]], [["cat", 5.0], ["dog", 7.0]]]}
@@ -108,14 +114,14 @@ def test_labels_and_scores(exported: Path) -> None:
 
 
 def test_regressions(exported: Path) -> None:
-    served = Served(exported, "regress")
+    served = served_of(exported, "regress")
     assert served.method_name == REGRESS
     assert served.answer(Regress(served), {"examples": EXAMPLES}) == {"results": [1.0, 5.0]}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("codec", "kind"), [(Classify, "classification"), (Regress, "regression")])
 def test_another_signature_says_what_it_is(exported: Path, codec: Any, kind: str) -> None:
-    served = Served(exported, "predict")
+    served = served_of(exported, "predict")
     with pytest.raises(
         InvalidInput, match=f"Expected {kind} signature method_name to be .*Was: tensorflow/serving/predict"
     ):
@@ -126,6 +132,6 @@ def test_another_signature_says_what_it_is(exported: Path, codec: Any, kind: str
     "body", [b"[]", b"{}", b'{"examples": []}', b'{"examples": [3]}', b'{"examples": [{}], "context": 1}']
 )
 def test_bad_requests_are_named(exported: Path, body: bytes) -> None:
-    served = Served(exported, "regress")
+    served = served_of(exported, "regress")
     with pytest.raises(InvalidInput, match=r"example|context"):
         Regress(served).decode(body, {})  # type: ignore[arg-type]
