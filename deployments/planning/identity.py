@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from deployments.candidates import all_candidates
 from deployments.model import LoadedModel
 from deployments.planning.options import PlanOptions
 
@@ -26,6 +27,7 @@ def identity(model: LoadedModel, options: PlanOptions) -> dict[str, Any]:
         "batch_sizes": list(options.allowed_batch_sizes),
         "lengths": list(options.allowed_lengths),
         "only": list(options.only),
+        "candidates": sorted(candidate.name for candidate in all_candidates()),
         "inputs": [[spec.name, str(spec.dtype), list(spec.shape)] for spec in model.signature.inputs],
     }
 

@@ -3,7 +3,7 @@
 Serve does this for every request, with a task that reads ahead, a queue, and another task for the request itself: a
 third of the fastest request's time (1.1 ms with it, 0.8 without; a lone client, 2 busy cores, Ray 2.60). Its header
 `x-request-disconnect-disabled: ?1` turns that off, and HAProxy sends it along with requests to models (see
-`haproxy_front`). Here only requests that wait are watched; most are answered before that.
+`serve_app/front/haproxy.py`). Here only requests that wait are watched; most are answered before that.
 """
 
 from __future__ import annotations
