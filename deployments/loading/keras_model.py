@@ -191,17 +191,27 @@ def _traced_specs(
     numbered = [f"output_{i + 1}" if len(leaves) > 1 else "output" for i in range(len(leaves))]
     found_names = names.of_leaves(paths, numbered) if declared is None else [name for name, _ in declared]
     for name, leaf in zip(found_names, leaves, strict=True):
-        if not isinstance(leaf, (tf.Tensor, tf.TensorSpec)):
-            raise LoadError(
-                f"output '{name}' is a {type(leaf).__name__.removesuffix('Spec')}; only dense outputs can be served: "
-                "let the model end in one, such as `ragged.to_tensor()` or `tf.sparse.to_dense`"
-            )
+        _check_dense(name, leaf)
     return [specs.output_spec(name, leaf.dtype, leaf.shape) for name, leaf in zip(found_names, leaves, strict=True)]
+
+
+def _dense(output: Any) -> Any:
+    """Return a sparse output as the dense one that it stands for, any other as it is."""
+    return tf.sparse.to_dense(output) if isinstance(output, tf.SparseTensor) else output
+
+
+def _check_dense(name: str, output: Any) -> None:
+    """Raise `LoadError` for an output that is no one tensor, whatever the model declares."""
+    if not isinstance(output, (tf.Tensor, tf.TensorSpec)):
+        raise LoadError(
+            f"output '{name}' is a {type(output).__name__.removesuffix('Spec')}; only dense outputs can be served: "
+            "let the model end in one, such as `ragged.to_tensor()`"
+        )
 
 
 def _traced_outputs(model: Any, calling: Calling, inputs: list[TensorSpec]) -> Any:
     """Return the symbolic outputs of one trace; a model that will not take its recorded inputs fails here."""
-    traced = tf.function(lambda *tensors: calling.run(model, tensors))
+    traced = tf.function(lambda *tensors: keras.tree.map_structure(_dense, calling.run(model, tensors)))
     try:
         return traced.get_concrete_function(*specs.tensorflow_specs(inputs)).structured_outputs
     except Exception as error:
@@ -219,7 +229,9 @@ def _flat_call(model: Any, calling: Calling, signature: Signature) -> Callable[.
 
     def call(*tensors: Any) -> tuple[Any, ...]:
         converted = tuple(tf.convert_to_tensor(t, dtype) for t, dtype in zip(tensors, in_dtypes, strict=True))
-        outputs = keras.tree.flatten(calling.run(model, converted))
+        outputs = [_dense(out) for out in keras.tree.flatten(calling.run(model, converted))]
+        for spec, out in zip(signature.outputs, outputs, strict=True):
+            _check_dense(spec.name, out)
         # Under a mixed policy the layers answer in half precision; the signature keeps the declared dtype.
         return tuple(tf.cast(out, dtype) for out, dtype in zip(outputs, out_dtypes, strict=True))
 

@@ -57,7 +57,12 @@ def numpy_dtype(name: str, dtype: Any) -> np.dtype[Any]:
     kind = tf.as_dtype(dtype)
     if kind == tf.string:
         return STRING
-    if kind.is_floating or kind.is_integer or kind.is_bool or kind.is_complex:
+    if kind.is_complex:
+        raise LoadError(
+            f"tensor '{name}' is {kind.name}, for which no protocol has a datatype; let the model take or return its "
+            "parts, tf.math.real and tf.math.imag"
+        )
+    if kind.is_floating or kind.is_integer or kind.is_bool:
         dtype_of: np.dtype[Any] = np.dtype(kind.as_numpy_dtype)
         return dtype_of
     raise LoadError(f"tensor '{name}' has dtype {kind.name}, which cannot be sent to a server")

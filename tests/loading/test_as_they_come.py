@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from deployments.errors import LoadError
 from deployments.loading import from_keras
@@ -59,6 +60,43 @@ def test_ragged_outputs_are_refused_by_name() -> None:
     layer = L.TextVectorization(ragged=True, vocabulary=["a", "b"], name="words")
     with pytest.raises(LoadError, match=r"output 'words' is a RaggedTensor.*to_tensor"):
         from_keras(keras.Model(text, layer(text)))
+
+
+class Sparse(L.Layer):
+    def call(self, x: Any) -> Any:
+        return tf.sparse.from_dense(tf.where(x > 0, x, 0.0))
+
+
+class Ragged(L.Layer):
+    def call(self, x: Any) -> Any:
+        return tf.RaggedTensor.from_tensor(x)
+
+
+class Complex(L.Layer):
+    def call(self, x: Any) -> Any:
+        return tf.signal.fft(tf.cast(x, tf.complex64))
+
+
+def ending_in(layer: Any) -> Any:
+    entry = keras.Input((4,), name="x")
+    return keras.Model(entry, layer(name="y")(entry))
+
+
+def test_a_sparse_output_is_served_as_the_dense_one_that_it_stands_for() -> None:
+    plan = make_plan(from_keras(ending_in(Sparse)), PLAIN)
+    rows = np.array([[1, -2, 0, 3]], np.float32)
+    assert plan.run((rows,), 1)[0].tolist() == [[1, 0, 0, 3]]
+    plan.close()
+
+
+def test_a_ragged_output_that_keras_takes_for_dense_is_refused_by_name() -> None:
+    with pytest.raises(LoadError, match=r"output 'y' is a RaggedTensor.*to_tensor"):
+        make_plan(from_keras(ending_in(Ragged)), PLAIN)
+
+
+def test_complex_outputs_are_refused_by_name() -> None:
+    with pytest.raises(LoadError, match=r"'y' is complex64, for which no protocol has a datatype.*tf\.math\.real"):
+        from_keras(ending_in(Complex))
 
 
 def test_names_in_another_alphabet_are_kept_and_compiled() -> None:
