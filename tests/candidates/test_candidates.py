@@ -7,17 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tf_keras
 
 from deployments import candidates, events
 from deployments.candidates import Unfit, all_candidates
 from deployments.candidates._bucket import Bucket
 from deployments.candidates._subject import Subject
-from deployments.loading import from_keras
+from deployments.loading import Source, from_keras, load
+from deployments.model import LoadedModel
 from deployments.planning.attempts import Attempts
 from deployments.planning.crashes import CrashLog
 from deployments.planning.plan import PlanOptions, make_plan
 from deployments.planning.reference import Reference
-from tests.support import architectures
+from tests.support import architectures, keras2_models
 
 CANDIDATES = {candidate.name: candidate for candidate in all_candidates()}
 NO_STRINGS = {"litert", "litert-threads", "xla", "xla-direct", "session-xla"}
@@ -47,16 +49,27 @@ def test_a_file_that_cannot_be_imported_costs_its_own_candidates_alone(
     candidates._candidates_of.cache_clear()
 
 
-@pytest.mark.parametrize("architecture", architectures.SMALL)
-def test_candidates_agree_with_the_model_alone_and_in_a_batch(architecture: str) -> None:
-    model = from_keras(architectures.build(architecture))
+KERAS_2 = {f"keras 2: {make.__name__}": make for make in keras2_models.PLANNED}
+
+
+@pytest.fixture(params=[*architectures.SMALL, *KERAS_2])
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> LoadedModel:
+    """Every architecture; those of Keras 2 out of a file, as they come."""
+    if request.param in architectures.SMALL:
+        return from_keras(architectures.build(request.param))
+    tf_keras.utils.set_random_seed(1)
+    KERAS_2[request.param]().save(tmp_path / "model.keras")
+    return load(Source(str(tmp_path / "model.keras")))
+
+
+def test_candidates_agree_with_the_model_alone_and_in_a_batch(model: LoadedModel) -> None:
     options = PlanOptions(allowed_batch_sizes=(1, 4))
     subject = Subject(model, options.device)
     attempts = Attempts(subject, Reference(subject, options), CrashLog(None, ""))
     for name, candidate in CANDIDATES.items():
         for size in (4, 1):
             trial = attempts.attempt(candidate, Bucket(size))
-            if name == "session-xla-clusters" or (architecture == "text" and name in NO_STRINGS):
+            if name == "session-xla-clusters" or (model.signature.has_strings and name in NO_STRINGS):
                 assert trial.status.startswith(("unfit: ", "failed: ")), f"{name}: {trial.status}"
                 continue
             assert trial.status == "ok", f"{name} at {size}: {trial.status}"
@@ -68,10 +81,8 @@ def test_candidates_agree_with_the_model_alone_and_in_a_batch(architecture: str)
                 break  # compiling once more for one row takes seconds; the plans below do that
 
 
-@pytest.mark.parametrize("architecture", architectures.SMALL)
-def test_the_served_answer_is_the_models_own(architecture: str) -> None:
+def test_the_served_answer_is_the_models_own(model: LoadedModel) -> None:
     """Inputs that the plan has not seen, in every count, through whatever was chosen."""
-    model = from_keras(architectures.build(architecture))
     plan = make_plan(model, PlanOptions(allowed_batch_sizes=(1, 4), budget_s=3.0))
     for count in (1, 2, 3, 4):
         inputs = tuple(unseen(spec, count) for spec in model.signature.inputs)

@@ -16,51 +16,17 @@ from deployments.errors import LoadError
 from deployments.loading import Source, load
 from deployments.loading.keras2_safety import code_in
 from deployments.source import Precision
+from tests.support import keras2_models
 
 L = tf_keras.layers
 SUFFIXES = (".keras", ".h5")
 
 
-def recurrent() -> Any:
-    x = L.Input((7, 3), name="series")
-    y = L.Bidirectional(L.LSTM(4, return_sequences=True, time_major=False))(x)
-    return tf_keras.Model(x, L.Dense(2, name="scores")(L.GRU(3)(y)))
-
-
-def nested() -> Any:
-    image = L.Input((8, 8, 3))
-    base = tf_keras.Model(image, L.DepthwiseConv2D(3)(L.Conv2D(4, 3, activation="relu")(image)), name="base")
-    return tf_keras.Sequential([base, L.GlobalAveragePooling2D(), L.Dense(3)])
-
-
-def functions() -> Any:
-    import tensorflow as tf
-
-    x = L.Input((6, 4), name="x")
-    y = tf.nn.relu(tf.reduce_mean(x, axis=1)) + x[:, 0, :] * 2.0
-    return tf_keras.Model(x, tf.concat([y, tf.math.sin(y)], -1))
-
-
-def convolutions() -> Any:
-    x = image = L.Input((6, 6, 2), name="image")
-    for layer in (L.DepthwiseConv2D(3), L.SeparableConv2D(3, 2), L.Conv2DTranspose(2, 2), L.BatchNormalization()):
-        x = layer(x)
-    return tf_keras.Model(image, x)
-
-
-def slashes() -> Any:
-    x = L.Input((3,), name="x")
-    return tf_keras.Model(x, L.Dense(2, name="last")(L.Dense(4, name="block/scores")(x)))
-
-
-def several() -> Any:
-    left, right = L.Input((3,), name="left"), L.Input((2,), name="right")
-    joined = L.Concatenate()([left, right])
-    return tf_keras.Model({"l": left, "r": right}, {"sum": L.Dense(1)(joined), "all": joined})
-
-
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("make", [recurrent, nested, functions, convolutions, slashes, several])
+@pytest.mark.parametrize(
+    "make",
+    [make for make in keras2_models.ALL if make is not keras2_models.text],
+)
 def test_the_answers_are_keras_2s(make: Any, suffix: str, tmp_path: Path) -> None:
     tf_keras.utils.set_random_seed(1)
     model = make()
@@ -72,8 +38,8 @@ def test_the_answers_are_keras_2s(make: Any, suffix: str, tmp_path: Path) -> Non
         random.normal(size=(2, *(a or 4 for a in spec.shape[1:]))).astype(np.float32)
         for spec in loaded.signature.inputs
     ]
-    wanted = model(dict(zip("lr", inputs, strict=True)) if make is several else inputs[0], training=False)
-    wanted = [wanted["all"], wanted["sum"]] if make is several else [wanted]
+    wanted = model(dict(zip("lr", inputs, strict=True)) if make is keras2_models.several else inputs[0], training=False)
+    wanted = [wanted["all"], wanted["sum"]] if make is keras2_models.several else [wanted]
     for got, want in zip(loaded.call(*inputs), wanted, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
     assert loaded.predict is not None
@@ -83,8 +49,8 @@ def test_the_answers_are_keras_2s(make: Any, suffix: str, tmp_path: Path) -> Non
 
 
 def test_names_are_the_layers_and_the_dictionaries(tmp_path: Path) -> None:
-    recurrent().save(tmp_path / "m.keras")
-    several().save(tmp_path / "n.keras")
+    keras2_models.recurrent().save(tmp_path / "m.keras")
+    keras2_models.several().save(tmp_path / "n.keras")
     one, two = (load(Source(str(tmp_path / f"{name}.keras"))).signature for name in "mn")
     assert [spec.name for spec in (*one.inputs, *one.outputs)] == ["series", "scores"]
     assert [spec.name for spec in (*two.inputs, *two.outputs)] == ["l", "r", "all", "sum"]
@@ -105,7 +71,7 @@ def test_vocabularies_come_along(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_a_lower_precision_computes_in_it(precision: Precision, suffix: str, tmp_path: Path) -> None:
     tf_keras.backend.clear_session()
-    model = convolutions()
+    model = keras2_models.convolutions()
     model.save(tmp_path / f"m{suffix}")
     exact, half = (load(Source(str(tmp_path / f"m{suffix}")), wanted) for wanted in ("float32", precision))
     x = np.random.default_rng(1).normal(size=(2, 6, 6, 2)).astype(np.float32)
@@ -130,7 +96,7 @@ def test_python_code_runs_only_where_it_is_trusted(suffix: str, tmp_path: Path) 
     "symbol", ["io.write_file", "load_op_library", "raw_ops.WriteFile", "py_function", "compat.v1.load_library"]
 )
 def test_functions_that_do_more_than_compute_are_refused(symbol: str, tmp_path: Path) -> None:
-    functions().save(path := tmp_path / "m.keras")
+    keras2_models.functions().save(path := tmp_path / "m.keras")
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     text = members["config.json"].decode().replace('"function": "nn.relu"', f'"function": "{symbol}"')
