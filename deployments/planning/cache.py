@@ -14,6 +14,7 @@ import json
 import logging
 import math
 import os
+import re
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -76,6 +77,21 @@ def load(folder: Path, identity: Identity, names: Collection[str]) -> StoredPlan
     if plan is None:
         log.warning("ignoring the plan in %s: it is not one of this model, device and version", path)
     return plan
+
+
+def note(folder: Path, source: str, identity: Identity) -> None:
+    """Write down that the plan of `source`, a hash, is the one kept for `identity`: `is_noted` then knows at once."""
+    with contextlib.suppress(OSError):
+        _replace(folder / f"{source}.source", _file_name(identity).encode())
+
+
+def is_noted(folder: Path, source: str) -> bool:
+    """Return whether a plan is kept for `source`, as far as that can be known before the model is loaded."""
+    try:
+        name = (folder / f"{source}.source").read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return re.fullmatch(r"[0-9a-f]{32}\.plan\.json", name) is not None and (folder / name).is_file()
 
 
 @contextlib.contextmanager

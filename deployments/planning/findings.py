@@ -91,6 +91,7 @@ def find(
         left = unfinished(stored) if stored is not None and alone and options.budget_s > 0 else ()
         chosen = None if stored is None or left else restored(stored, attempts, wanted)
         if stored is not None and chosen is not None:
+            _note(options, known_as, stored)
             return _restored(stored, chosen, from_cache=True)
         found = search(replace(options, only=left or options.only))
         if stored is not None and left:
@@ -99,7 +100,14 @@ def find(
             starts = stored.starts + 1 if stored is not None and left else 1
             kept = remembered(found.chosen, found.rows, found.predict_p50_s, starts)
             cache.store(options.cache_dir, known_as, kept)
+            _note(options, known_as, kept)
     return found
+
+
+def _note(options: PlanOptions, known_as: Mapping[str, Any], kept: StoredPlan) -> None:
+    """Let the next start know before it loads the model that there is nothing to search."""
+    if options.cache_dir is not None and options.source_key is not None and not unfinished(kept):
+        cache.note(options.cache_dir, options.source_key, known_as)
 
 
 def _restored(stored: StoredPlan, chosen: Mapping[Bucket, Trial], *, from_cache: bool = False) -> Findings:

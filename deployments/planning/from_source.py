@@ -5,13 +5,19 @@ Imports TensorFlow, which reads its environment then: `deployments.device.enviro
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
+import tensorflow as tf
+
 from deployments import loading
+from deployments.candidates import all_candidates
 from deployments.device.select import Device, Wanted, select
 from deployments.model import LoadedModel
-from deployments.planning import forkserver, trying_apart
+from deployments.planning import cache, forkserver, trying_apart
 from deployments.planning.options import PlanOptions, Progress
 from deployments.planning.plan import Plan, make_plan
 from deployments.source import Precision, Source
@@ -40,15 +46,19 @@ def plan_source(
     tell: Progress,
     shown: Callable[[str], str] = str,
 ) -> Planned:
-    """Select the device, fetch and load the model, plan it; `tell` takes what is under way.
+    """Fetch the model, select the device, load, plan; `tell` takes what is under way.
+
+    What has to be tried is tried in a process that may die, a fork of this one; where a plan is kept there is none.
 
     `options`' device, precision and progress are filled in here; `share` is the part of a GPU that is ours, `shown`
     makes a source's URI fit for a log. Raises `LoadError` where the device, the source or the model fails.
     """
+    local = loading.localize(source, lambda step: tell(None, step))
+    key = _key(local, options, precision)
     # First, while TensorFlow has run nothing; on a GPU, whose memory is not for two, everything is tried here.
-    with forkserver.started() as server:
+    is_kept = key is not None and options.cache_dir is not None and cache.is_noted(options.cache_dir, key)
+    with nullcontext() if is_kept else forkserver.started() as server:
         device = select(kind, gpu_memory_mb=gpu_memory_mb, tf32=tf32, share=share)
-        local = loading.localize(source, lambda step: tell(None, step))
         tell(None, f"loading {shown(source.uri)}")
         model = loading.load(local, precision)
         # Lower precisions are held against the same model in float32, so that the plan shows what they cost.
@@ -58,9 +68,20 @@ def plan_source(
             device=device.tf_name,
             device_name=device.description,
             precision="tf32" if tf32 and precision == "float32" else precision,
+            source_key=key,
             progress=tell,
         )
         apart = None
         if server is not None and device.kind == "cpu":
             apart = trying_apart.searcher(server, local, precision, tell)
         return Planned(device, local, model, make_plan(model, options, exact, apart))
+
+
+def _key(source: Source, options: PlanOptions, precision: Precision) -> str | None:
+    """Return a hash of everything that is known of a plan before its model is loaded; None for a factory's model."""
+    if source.sha256 is None:
+        return None
+    names = sorted(candidate.name for candidate in all_candidates())
+    wanted = (options.allowed_batch_sizes, options.allowed_lengths, options.only, options.tolerance, precision, names)
+    said = [source.sha256, source.signature_name, source.custom_objects, tf.__version__, wanted]
+    return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()[:32]

@@ -36,6 +36,8 @@ class PlanOptions:
     """A file of rows that the model takes (`planning.given`), instead of those made up from its signature."""
     cache_dir: Path | None = None
     """Where chosen plans are kept between starts; None: nowhere."""
+    source_key: str | None = None
+    """A hash of what is planned, known before the model is loaded; None where only loading tells."""
     inline_bound_ms: float = 1.0
     """A call whose measured p99 is below this runs on the event loop: a thread hop costs 0.05-0.1 ms, and a
     blocked loop delays every neighbour by as much as the call takes."""

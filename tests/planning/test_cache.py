@@ -187,3 +187,14 @@ def test_one_process_at_a_time_measures_for_a_plan(tmp_path: Path) -> None:
         assert again
     with cache.measuring(Path("/proc/nowhere"), IDENTITY, 0.0) as unwritable:
         assert unwritable
+
+
+def test_a_note_tells_before_loading_that_a_plan_is_kept(tmp_path: Path) -> None:
+    source, identity = "ab" * 16, {"model": "m"}
+    assert not cache.is_noted(tmp_path, source)
+    cache.note(tmp_path, source, identity)
+    assert not cache.is_noted(tmp_path, source), "the plan itself is gone"
+    (tmp_path / f"{cache.key(identity)}.plan.json").write_text("{}")
+    assert cache.is_noted(tmp_path, source)
+    (tmp_path / f"{source}.source").write_text("../elsewhere")
+    assert not cache.is_noted(tmp_path, source)
