@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
+from deployments.errors import LoadError
 from deployments.source import MODEL_SUFFIXES, is_saved_model
 
 Format = Literal["keras", "hdf5", "saved_model", "unpacked"]
@@ -99,6 +100,15 @@ def denied(path: Path, error: OSError) -> str:
     user = getattr(os, "geteuid", lambda: "?")()
     name = error.filename or path
     return f"may not be read by the user that serves (number {user}): let it read {name}"
+
+
+def check(uri: str) -> None:
+    """Raise `LoadError` where a local source can be no model; URIs and `module:function` are for others to judge."""
+    path = Path(uri).expanduser()
+    if "://" in uri or (":" in uri and not path.exists()):
+        return
+    if not is_model(path) and not versions(path):
+        raise LoadError(f"'{uri}' {refusal(path)}")
 
 
 def _of_file(path: Path, head: bytes) -> str:

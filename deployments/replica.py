@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import ray
 from ray import serve
 
+from deployments import formats
 from deployments.coalescing import CoalesceOptions, SwitchingCoalescer, make_coalescer
 from deployments.device import environment
 from deployments.errors import ConfigError, LoadError
@@ -108,6 +109,7 @@ def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, He
         f"model '{options.name}' version {options.version}: loading {shown(options.source.uri)}",
         **about,
     )
+    formats.check(options.source.uri)  # before TensorFlow, which takes seconds
     cluster = ray.get_runtime_context().gcs_address
     with turns.turn(cluster, TURN_LIMIT_S, lambda: tell(None, "waiting for its turn to load")):
         planned = _planned(options, tell)

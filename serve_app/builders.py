@@ -12,6 +12,7 @@ import ray
 from ray.serve import Application
 
 from deployments import fetching
+from deployments.errors import ConfigError
 from deployments.loading import Source
 from deployments.planning.options import PlanOptions
 from deployments.replica import ReplicaOptions
@@ -29,7 +30,7 @@ def model_app(args: dict[str, Any]) -> Application:
     with serve_run.ends_serve_run():
         model = ModelArgs.parse(args)
         model.check_tokens("args")
-        return _bind_model(model, check_source(model, "args"))
+        return _bind_model(model, _revision(model))
 
 
 def gateway_app(args: dict[str, Any]) -> Application:
@@ -41,6 +42,20 @@ def gateway_app(args: dict[str, Any]) -> Application:
         parsed = GatewayArgs.parse(args)
         parsed.check_tokens("args")
         return gateway.bind(parsed)
+
+
+def _revision(model: ModelArgs) -> str | None:
+    """Return a remote source's revision.
+
+    A local source that can be no model is left to its replica, which says so at once: Serve builds an application
+    that cannot be built three times more, each with a stack on the terminal. `serve run` ends here instead.
+    """
+    try:
+        return check_source(model, "args")
+    except ConfigError:
+        if fetching.is_remote(model.source) or serve_run.is_serve_run():
+            raise
+        return None
 
 
 def _bind_model(model: ModelArgs, revision: str | None) -> Application:

@@ -42,7 +42,7 @@ ROOMS: Mapping[str, str] = {
     "serve_app.autoscaling": "",
     # deployments: likewise.
     "deployments.replica": "servable health planning coalescing loading fetching device"
-    " execution tensors source errors events",
+    " execution tensors formats source errors events",
     "deployments.servable": "statistics execution lengths tensors errors",
     "deployments.health": "execution tensors errors events",
     "deployments.planning": "candidates device loading lengths model tensors source errors events",
@@ -56,7 +56,7 @@ ROOMS: Mapping[str, str] = {
     "deployments.model": "tensors",
     "deployments.execution": "tensors",
     "deployments.tensors": "errors",
-    "deployments.formats": "source",
+    "deployments.formats": "source errors",
     "deployments.source": "",
     "deployments.errors": "",
     "deployments.events": "",

@@ -34,6 +34,11 @@ def ends_serve_run() -> Iterator[None]:
         raise
 
 
+def is_serve_run() -> bool:
+    """Return whether a `serve run` command has started this cluster."""
+    return _serve_run() is not None
+
+
 def _serve_run() -> psutil.Process | None:
     """Return the ancestor that is a `serve run` command."""
     for process in psutil.Process(os.getpid()).parents():

@@ -33,6 +33,7 @@ def test_the_others_are_served_and_what_is_not_is_said_in_one_line(mixed: Server
     assert [line.split("] ")[1].split(":")[0] for line in lines] == ["missing", "broken"]
     assert "does not exist" in lines[0]
     assert "cannot be loaded" in lines[1]
+    assert "raylet" not in mixed.log.read_text(), "no stack, no retries"
 
 
 @pytest.mark.parametrize(("name", "reason"), [("missing", "does not exist"), ("broken", "cannot be loaded")])
