@@ -84,7 +84,7 @@ def main(deed: str, folder: str) -> None:
     from deployments.source import Source
 
     install(deed)
-    trying_apart.PATIENCE_S, trying_apart.PATIENCE_BUDGETS = (5.0 if deed.startswith("hang") else 60.0), 0.0
+    trying_apart.PATIENCE_S, trying_apart.PATIENCE_BUDGETS = (15.0 if deed.startswith("hang") else 60.0), 0.0
     free = guarding.free_bytes
     guarding.free_bytes = lambda: min(free(), 2 * 2**30)
     options = PlanOptions(

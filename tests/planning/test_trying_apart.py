@@ -35,7 +35,7 @@ def status(report: dict[str, Any], bucket: str = "1") -> str:
     [
         ("abort", "its process died with SIGABRT"),
         ("segv@run", "its process died with SIGSEGV"),
-        ("hang@run", "it hung for 5 s"),
+        ("hang@run", "it hung for 15 s"),
         ("gorge", "GiB of memory, 80% of what was free"),
     ],
 )
