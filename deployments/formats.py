@@ -23,6 +23,8 @@ ACCEPTED = (
 )
 KERAS_CONFIG = "config.json"
 """What every `.keras` archive holds: the architecture."""
+_PRESET = frozenset({"task.json", "preprocessor.json", "tokenizer.json"})
+"""What tells a preset of keras-hub, which holds an architecture and weights besides, from an unpacked `.keras`."""
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HEAD_BYTES = 512
 _WEIGHTS = (
@@ -31,17 +33,14 @@ _WEIGHTS = (
 )
 _EXPORT = "export it from Keras or TensorFlow, with model.save('model.keras') or model.export('folder')"
 _BY_SUFFIX = {
-    ".pt": f"a PyTorch file, which keras-solo does not read; {_EXPORT}",
-    ".pth": f"a PyTorch file, which keras-solo does not read; {_EXPORT}",
+    **dict.fromkeys((".pt", ".pth"), f"a PyTorch file, which keras-solo does not read; {_EXPORT}"),
     ".ckpt": f"a checkpoint: {_WEIGHTS}",
     ".index": f"part of a TensorFlow checkpoint: {_WEIGHTS}",
     ".safetensors": f"a safetensors file: {_WEIGHTS}",
     ".npz": f"a file of arrays: {_WEIGHTS}",
     ".onnx": f"an ONNX model, which keras-solo does not read; {_EXPORT}",
     ".tflite": f"a LiteRT model, already converted; name the Keras model that it was made of, or {_EXPORT}",
-    ".pkl": f"a pickle, which would run whatever code it holds; {_EXPORT}",
-    ".pickle": f"a pickle, which would run whatever code it holds; {_EXPORT}",
-    ".joblib": f"a pickle, which would run whatever code it holds; {_EXPORT}",
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), f"a pickle, which would run whatever code it holds; {_EXPORT}"),
     ".pb": "a frozen TensorFlow graph, which says neither what goes in nor what comes out; save it as a SavedModel "
     "with a signature: tf.compat.v1.saved_model.simple_save",
     ".json": "an architecture without weights; save the whole model with model.save('model.keras')",
@@ -102,13 +101,21 @@ def denied(path: Path, error: OSError) -> str:
     return f"may not be read by the user that serves (number {user}): let it read {name}"
 
 
+def problem(path: Path) -> str | None:
+    """Return why nothing at `path` can be served, in words that follow its name; None where something can."""
+    try:
+        return None if format_of(path) is not None or versions(path) else refusal(path)
+    except OSError as error:
+        return denied(path, error)
+
+
 def check(uri: str) -> None:
     """Raise `LoadError` where a local source can be no model; URIs and `module:function` are for others to judge."""
     path = Path(uri).expanduser()
     if "://" in uri or (":" in uri and not path.exists()):
         return
-    if not is_model(path) and not versions(path):
-        raise LoadError(f"'{uri}' {refusal(path)}")
+    if found := problem(path):
+        raise LoadError(f"'{uri}' {found}")
 
 
 def _of_file(path: Path, head: bytes) -> str:
@@ -156,7 +163,7 @@ def _of_archive(members: list[str]) -> str:
 
 def _of_folder(folder: Path) -> str:
     names = {child.name for child in folder.iterdir()}
-    if {"task.json", "preprocessor.json", "tokenizer.json"} & names or {KERAS_CONFIG, "metadata.json"} <= names:
+    if _PRESET & names or {KERAS_CONFIG, "metadata.json"} <= names:
         return (
             "is a preset of keras-hub; load it in a function with from_preset and name that as 'module:function', or "
             "save the model with model.save('model.keras')"
@@ -174,9 +181,8 @@ def _of_folder(folder: Path) -> str:
 
 def _is_unpacked(folder: Path) -> bool:
     """Return whether a `.keras` archive was unpacked here, as some browsers do on their own."""
-    return all((folder / name).is_file() for name in (KERAS_CONFIG, "metadata.json", "model.weights.h5")) and not any(
-        (folder / name).exists() for name in ("task.json", "preprocessor.json", "tokenizer.json")
-    )
+    names = {child.name for child in folder.iterdir()}
+    return names >= {KERAS_CONFIG, "metadata.json", "model.weights.h5"} and not names & _PRESET
 
 
 def _model_in(folder: Path) -> Path | None:

@@ -42,7 +42,8 @@ class Lengths:
         """
         length = self._length(rows.arrays)
         arrays = tuple(
-            self._padded(spec, array, length) for spec, array in zip(self.signature.inputs, rows.arrays, strict=True)
+            padded(spec, array, length, self.padding_value)
+            for spec, array in zip(self.signature.inputs, rows.arrays, strict=True)
         )
         return Rows(arrays, rows.count, length)
 
@@ -73,15 +74,6 @@ class Lengths:
             for axis in dynamic_axes(spec.shape)
         ]
 
-    def _padded(self, spec: TensorSpec, array: Array, length: int) -> Array:
-        axes = dynamic_axes(spec.shape)
-        shape = tuple(length if axis in axes else size for axis, size in enumerate(array.shape))
-        if shape == array.shape:
-            return array
-        padded = np.full(shape, b"" if spec.dtype == STRING else self.padding_value, dtype=spec.dtype)
-        padded[tuple(slice(size) for size in array.shape)] = array
-        return padded
-
     def _kept(self, spec: TensorSpec, output: Array, length: int, arrays: Arrays) -> tuple[slice, ...]:
         own = {axis: size for _, axis, size in self._dynamic(arrays)}
         longest = max(own.values())
@@ -90,6 +82,17 @@ class Lengths:
             slice(own.get(axis, longest)) if axis in axes and size == length else slice(None)
             for axis, size in enumerate(output.shape)
         )
+
+
+def padded(spec: TensorSpec, array: Array, length: int, value: float) -> Array:
+    """Return `array` with its dynamic inner axes filled up to `length`: with `value`, or the empty string."""
+    axes = dynamic_axes(spec.shape)
+    shape = tuple(length if axis in axes else size for axis, size in enumerate(array.shape))
+    if shape == array.shape:
+        return array
+    filled = np.full(shape, b"" if spec.dtype == STRING else value, dtype=spec.dtype)
+    filled[tuple(slice(size) for size in array.shape)] = array
+    return filled
 
 
 def dynamic_axes(shape: Shape) -> tuple[int, ...]:

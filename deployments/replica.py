@@ -175,7 +175,7 @@ def _description(options: ReplicaOptions, planned: Planned) -> dict[str, str]:
         "source": shown(options.source.uri),
         "fingerprint": planned.model.fingerprint,
     }
-    if (longest := planned.plan.report()["longest"]) is not None:
+    if (longest := planned.plan.longest) is not None:
         facts["longest"] = str(longest)
     if device.memory_limit_mb is not None:
         facts["gpu_memory_mb"] = str(device.memory_limit_mb)

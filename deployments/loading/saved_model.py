@@ -14,7 +14,7 @@ from deployments.fetching import checksum
 from deployments.loading import fingerprint, names, serving_graph, specs, warmup_requests
 from deployments.model import LoadedModel
 from deployments.source import SAVED_MODEL_FILES, Source
-from deployments.tensors import Signature, TensorSpec
+from deployments.tensors import STRING, Signature, TensorSpec
 
 PREDICT = "tensorflow/serving/predict"
 INIT_SIGNATURE = "__saved_model_init_op"
@@ -107,12 +107,17 @@ def _model(
         fingerprint.of_text(content),
         source.uri,
         samples=tuple(warmup_requests.read(path, source.signature_name)),
-        method_name=_method_name(path, source.signature_name),
+        method_name=_method_name(path, source.signature_name, signature),
     )
 
 
-def _method_name(path: Path, signature_name: str) -> str:
-    """Return what a signature says that it is for, which a loaded object has forgotten."""
+def _method_name(path: Path, signature_name: str, signature: Signature) -> str:
+    """Return what a signature says that it is for, which a loaded object has forgotten.
+
+    The file, which may hold all weights, is read again only for what takes strings, as classify and regress do.
+    """
+    if [spec.dtype for spec in signature.inputs] != [STRING]:
+        return PREDICT
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     file = path / SAVED_MODEL_FILES[0]

@@ -55,13 +55,11 @@ def find(
     wanted: tuple[Bucket, ...],
     exact: LoadedModel | None = None,
     apart: Apart | None = None,
-    crashes: Crashes | None = None,
 ) -> Findings:
     """Return the findings for `wanted`; every chosen runner is verified and warm, the others are closed.
 
     A kept plan whose budget ran out is carried on: what it skipped is tried now, against what it had chosen. What has
-    to be searched is searched by `apart`, and only what that has chosen is built here. `crashes` is who is told of each
-    candidate that is tried here; without it that is kept beside the plans.
+    to be searched is searched by `apart`, and only what that has chosen is built here.
     """
     known_as = identity(subject.model, options)
     reference = Reference(subject, options, None if exact is None else exact.call)
@@ -72,10 +70,10 @@ def find(
         return _unplanned(subject, wanted, str(error))
     longest = reference.longest(subject.sample)
     subject.signature = subject.signature.bounded(reference.bounds(subject.sample), longest)
-    attempts = Attempts(subject, reference, crashes or CrashLog(options.cache_dir, cache.key(known_as)))
+    attempts = Attempts(subject, reference, CrashLog(options.cache_dir, cache.key(known_as)))
 
     def search(options: PlanOptions) -> Findings:
-        stored = None if apart is None or options.budget_s <= 0 else apart(options)
+        stored = None if apart is None else apart(options)
         chosen = None if stored is None else restored(stored, attempts, wanted)
         if stored is not None and chosen is not None:
             return _restored(stored, chosen)
@@ -102,6 +100,19 @@ def find(
             cache.store(options.cache_dir, known_as, kept)
             _note(options, known_as, kept)
     return found
+
+
+def searched(
+    subject: Subject,
+    options: PlanOptions,
+    wanted: tuple[Bucket, ...],
+    exact: LoadedModel | None,
+    crashes: Crashes,
+) -> StoredPlan:
+    """Search in a process that may die, where `crashes` is told of what is tried; return what `Apart` does."""
+    reference = Reference(subject, options, None if exact is None else exact.call)
+    found = _search(Attempts(subject, reference, crashes), reference, options, wanted, subject)
+    return remembered(found.chosen, found.rows, found.predict_p50_s)
 
 
 def _note(options: PlanOptions, known_as: Mapping[str, Any], kept: StoredPlan) -> None:

@@ -55,9 +55,11 @@ def plan_source(
     """
     local = loading.localize(source, lambda step: tell(None, step))
     key = _key(local, options, precision)
-    # First, while TensorFlow has run nothing; on a GPU, whose memory is not for two, everything is tried here.
     is_kept = key is not None and options.cache_dir is not None and cache.is_noted(options.cache_dir, key)
-    with nullcontext() if is_kept else forkserver.started() as server:
+    # On a GPU, whose memory is not for two, everything is tried here; and so is what takes the first way that verifies.
+    has_trials = kind != "gpu" and options.budget_s > 0 and not is_kept
+    # First, while TensorFlow has run nothing.
+    with forkserver.started() if has_trials else nullcontext() as server:
         device = select(kind, gpu_memory_mb=gpu_memory_mb, tf32=tf32, share=share)
         tell(None, f"loading {shown(source.uri)}")
         model = loading.load(local, precision)

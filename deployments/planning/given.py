@@ -77,9 +77,9 @@ def _of_json(said: Any, names: list[str]) -> Mapping[str, Any]:
 
 def _of_parquet(path: Path) -> Mapping[str, Any]:
     try:
-        import pyarrow.parquet  # of no extra: whoever has such files has it
+        import pyarrow.parquet
     except ImportError:
-        raise LoadError(f"samples: '{path}': reading .parquet needs pyarrow: pip install pyarrow") from None
+        raise LoadError(f"samples: '{path}': .parquet needs pyarrow: pip install 'keras-solo[parquet]'") from None
     columns: Mapping[str, Any] = pyarrow.parquet.read_table(path).to_pydict()
     return columns
 

@@ -86,6 +86,11 @@ class Plan:
         names = [spec.name for spec in self.subject.signature.inputs]
         return self.subject.signature.check(dict(zip(names, self.subject.sample, strict=True)))
 
+    @property
+    def longest(self) -> int | None:
+        """The most places along an open axis that the model takes; None where no end is known."""
+        return max((spec.longest for spec in self.subject.signature.inputs if spec.longest), default=None)
+
     def _worst(self, values: Mapping[Bucket, float]) -> dict[int, float]:
         return {
             size: max(value for bucket, value in values.items() if bucket.batch_size == size)
@@ -105,7 +110,7 @@ class Plan:
             "chosen": {bucket.key: trial.name for bucket, trial in self.chosen.items()},
             "candidates": self.findings.rows,
             "tolerance": self.options.largest_error,
-            "longest": max((spec.longest for spec in self.subject.signature.inputs if spec.longest), default=None),
+            "longest": self.longest,
             "inline": {str(size): self.is_inline(size) for size in self.batch_sizes},
             "predict_p50_ms": None if predict_s is None else round(predict_s * 1e3, 4),
             "factor_over_predict": self._factor(),

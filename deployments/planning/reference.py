@@ -15,14 +15,14 @@ from deployments.candidates._bucket import Bucket, open_shapes
 from deployments.candidates._subject import Subject
 from deployments.device.ledger import memory_text
 from deployments.errors import InvalidInput, LoadError
-from deployments.lengths import dynamic_axes
+from deployments.lengths import dynamic_axes, padded
 from deployments.planning import given
 from deployments.planning.contents import contents
 from deployments.planning.options import PlanOptions
 from deployments.planning.samples import ROWS, samples, tiled
 from deployments.planning.verification import Differs, largest_error
 from deployments.planning.vocabularies import vocabularies
-from deployments.tensors import STRING, Array, Arrays, TensorSpec
+from deployments.tensors import Array, Arrays, TensorSpec
 
 OPEN_LENGTHS = ((16, 23), (8, 12), (3, 5), (1, 2), (64, 80), (224, 256))
 """Pairs of lengths tried for axes that stay open: a model with strides or 'valid' windows refuses short ones, and one
@@ -137,7 +137,7 @@ class Reference:
         return None
 
     def _ends(self, taken: int) -> list[int]:
-        """Return the lengths at which the model may end, ascending: those of its weights and constants."""
+        """Return the lengths at which the model may end, ascending: those of its weights, and up to one it refused."""
         sizes = {int(variable.shape[0]) for variable in self._subject.model.variables if len(variable.shape)}
         refused = range(taken, self._refused_length) if self._refused_length else range(0)
         return sorted({size for size in sizes if taken <= size <= LONGEST} | set(refused))
@@ -202,12 +202,11 @@ class Reference:
 
     def _of_length(self, spec: TensorSpec, array: Array, length: int | None) -> Array:
         """Return given rows cut or padded to `length` along their open axes."""
-        for axis in dynamic_axes(spec.shape) if length is not None else ():
-            array = np.take(array, np.arange(min(length or 0, array.shape[axis])), axis=axis)
-            missing = [(0, (length or 0) - array.shape[axis] if each == axis else 0) for each in range(array.ndim)]
-            filler: Any = b"" if spec.dtype == STRING else self._options.padding_value
-            array = np.pad(array, missing, constant_values=filler)
-        return array
+        if length is None:
+            return array
+        axes = dynamic_axes(spec.shape)
+        cut = array[tuple(slice(length if axis in axes else None) for axis in range(array.ndim))]
+        return padded(spec, cut, length, self._options.padding_value)
 
     def _read_given(self) -> Arrays | None:
         """Return rows that somebody gave: the option's file, or requests that came with the model."""

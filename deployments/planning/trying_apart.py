@@ -13,11 +13,10 @@ from deployments.candidates._subject import Subject
 from deployments.device.select import select
 from deployments.planning.buckets import buckets
 from deployments.planning.cache import StoredPlan
-from deployments.planning.findings import Apart, find
+from deployments.planning.findings import Apart, searched
 from deployments.planning.forkserver import ForkServer
 from deployments.planning.guarding import Watch
 from deployments.planning.options import PlanOptions, Progress
-from deployments.planning.remembering import remembered
 from deployments.source import Precision, Source
 
 PATIENCE_S, PATIENCE_BUDGETS = 60.0, 3.0
@@ -45,8 +44,7 @@ class Search:
         exact = loading.load(self.source) if self.precision != "float32" else None
         options = replace(self.options, progress=tell)
         subject = Subject(model, options.device)
-        found = find(subject, options, buckets(model.signature, options), exact, crashes=watch)
-        return remembered(found.chosen, found.rows, found.predict_p50_s)
+        return searched(subject, options, buckets(model.signature, options), exact, watch)
 
 
 def searcher(server: ForkServer, source: Source, precision: Precision, tell: Progress) -> Apart:

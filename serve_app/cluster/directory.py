@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deployments.errors import UnknownModel
+from deployments.errors import NotReady, UnknownModel
 from serve_app.cluster import controller
 from serve_app.cluster.redaction import without_folders
-from serve_app.cluster.reports import reason_in
+from serve_app.cluster.reports import reason_of
 from serve_app.config.paths import MODELS_PREFIX, version_path
 from serve_app.config.traffic import Traffic, choose, newest_first
 
@@ -100,6 +100,11 @@ def unknown(models: Mapping[str, DeployedModel], name: str, version: str | None 
     return UnknownModel(f"Request for unknown model: {text}")
 
 
+def not_ready(model: DeployedModel) -> NotReady:
+    """Return what to raise for a model that is deployed and cannot answer."""
+    return NotReady(f"model '{model.name}' is not ready: {model.reason}")
+
+
 def read_models() -> dict[str, DeployedModel]:
     """Ask Serve's controller for the deployed models, by key."""
     return models_in(controller.serve_details())
@@ -127,8 +132,7 @@ def deployed(app: Mapping[str, Any], name: str, version: str) -> DeployedModel:
         for deployment in app["deployments"].values()
         for replica in deployment["replicas"]
     )
-    messages = [app.get("message"), *(deployment.get("message") for deployment in app["deployments"].values())]
-    state, reason = _state(app["status"], replicas, reason_in(messages))
+    state, reason = _state(app["status"], replicas, reason_of(app))
     return DeployedModel(
         name=name,
         version=version,

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from deployments.errors import Busy, LoadError, UnknownModel
 from deployments.events import event
 from serve_app.cluster.redaction import without_folders
-from serve_app.cluster.reports import reason_in
+from serve_app.cluster.reports import reason_of
 from serve_app.config.repository import Repository
 from serve_app.config.serve_yaml import MODEL_APP
 
@@ -254,5 +254,4 @@ def _version(app: App) -> str:
 
 
 def _why(state: Mapping[str, Any]) -> str:
-    deployments = (state.get("deployments") or {}).values()
-    return without_folders(reason_in([state.get("message"), *(one.get("message") for one in deployments)]))
+    return without_folders(reason_of(state))

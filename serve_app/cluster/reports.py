@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 _RAISED = re.compile(r"(?:[\w.]+Error|[\w.]*(?:Exit|Exception)): ", re.DOTALL)
 
@@ -13,3 +14,9 @@ def reason_in(texts: Iterable[str | None]) -> str:
     text = max((text or "" for text in texts), key=len, default="")
     found = list(_RAISED.finditer(text))
     return text[found[-1].end() :].strip() if found else text.strip()
+
+
+def reason_of(details: Mapping[str, Any]) -> str:
+    """Return the same out of the controller's details of an application."""
+    deployments = (details.get("deployments") or {}).values()
+    return reason_in([details.get("message"), *(one.get("message") for one in deployments)])

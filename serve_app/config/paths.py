@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 MODELS_PREFIX = "/v2/models/"
+OF_MODEL = re.compile(rf"^{MODELS_PREFIX}([^/]+)(?:/versions/([^/]+))?")
+"""Matches the path of a model, or of one version, and what lies below it."""
 
 
 def model_path(name: str) -> str:

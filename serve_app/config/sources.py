@@ -48,12 +48,8 @@ def _check_local(source: str, shown: str, where: str) -> None:
     if ":" in source and "/" not in source and not path.exists():
         _check_module(source.partition(":")[0], f"{where}.source")
         return
-    try:
-        is_model = formats.format_of(path) is not None or bool(formats.versions(path))
-    except OSError as error:
-        raise ConfigError(f"{where}.source: '{shown}' {formats.denied(path, error)}") from None
-    if not is_model:
-        raise ConfigError(f"{where}.source: '{shown}' {formats.refusal(path)}")
+    if problem := formats.problem(path):
+        raise ConfigError(f"{where}.source: '{shown}' {problem}")
 
 
 def _check_module(module: str, where: str) -> None:

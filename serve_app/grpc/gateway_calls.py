@@ -11,9 +11,9 @@ from typing import Any
 
 import grpc
 
-from deployments.errors import InvalidInput, NotReady
+from deployments.errors import InvalidInput
 from serve_app.cluster import controller
-from serve_app.cluster.directory import DeployedModel, Directory, pick, unknown
+from serve_app.cluster.directory import DeployedModel, Directory, not_ready, pick, unknown
 from serve_app.cluster.model_control import ModelControl
 from serve_app.config.gateway_args import GatewayArgs
 from serve_app.config.tokens import Tokens
@@ -128,7 +128,7 @@ class GatewayCalls:
         if model is None or (model.is_beside_others and version not in (None, model.version)):
             raise unknown(models, name, version)
         if model.state != "READY":
-            raise NotReady(f"model '{name}' is not ready: {model.reason}")
+            raise not_ready(model)
         return model
 
     async def _pass_on(self, method: str, body: bytes, model: DeployedModel, metadata: Metadata) -> bytes:

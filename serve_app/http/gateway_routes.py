@@ -14,11 +14,12 @@ from typing import Any
 
 import orjson
 
-from deployments.errors import InvalidInput, NotReady
-from serve_app.cluster.directory import Directory, pick, unknown
+from deployments.errors import InvalidInput
+from serve_app.cluster.directory import Directory, not_ready, pick, unknown
 from serve_app.cluster.model_control import ModelControl
 from serve_app.cluster.resources import exporters
 from serve_app.config.gateway_args import GatewayArgs
+from serve_app.config.paths import OF_MODEL
 from serve_app.config.tokens import Tokens
 from serve_app.http import metrics_scrape, shared_memory_routes
 from serve_app.http.app import HttpApp, require_method
@@ -37,7 +38,6 @@ _REPOSITORY = re.compile(r"^/v2/repository/models/([^/]+)/(load|unload)$")
 _OPEN = frozenset({"/v2/health/live", "/v2/health/ready"})
 """Health, which asks for no token; so do the page's files, that hold nothing of a model."""
 _V1_MODEL = re.compile(r"^/v1/models/([^/:]+)(?:/versions/([^/:]+))?")
-_V2_MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?")
 
 
 class GatewayRoutes(HttpApp):
@@ -100,7 +100,7 @@ class GatewayRoutes(HttpApp):
             return self.page[path].answer(dict(scope["headers"]))
         if found := _V1_MODEL.match(path):
             await self._refuse(found[1], found[2])
-        if found := _V2_MODEL.match(path):
+        if found := OF_MODEL.match(path):
             await self._refuse(found[1], found[2])
         raise UnknownPath(f"no endpoint has the path {scope['path']}")
 
@@ -127,7 +127,7 @@ class GatewayRoutes(HttpApp):
         """
         found, is_v1 = _V1_MODEL.match(path), True
         if found is None and path not in self.routes:
-            found, is_v1 = _V2_MODEL.match(path), False
+            found, is_v1 = OF_MODEL.match(path), False
         if found is None or (not is_v1 and found[2] is not None):
             return None
         model = pick(await self.directory.models(), found[1], found[2], self.directory.traffic)
@@ -142,7 +142,7 @@ class GatewayRoutes(HttpApp):
         if model is None:
             raise unknown(models, name, version)
         if model.state != "READY":
-            raise NotReady(f"model '{name}' is not ready: {model.reason}")
+            raise not_ready(model)
 
     async def _metadata(self, *_: Any) -> Response:
         return json_response(server_metadata())

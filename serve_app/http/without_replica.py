@@ -6,15 +6,13 @@ names its own parts.
 
 from __future__ import annotations
 
-import re
-
 from deployments.errors import DeadlineExceeded, NotReady, SoloError
-from serve_app.cluster.directory import Directory, pick
+from serve_app.cluster.directory import Directory, not_ready, pick
+from serve_app.config.paths import OF_MODEL
 from serve_app.http.asgi import App, Message, Receive, Scope, Send, send_response
 from serve_app.http.errors import error_response
 from serve_app.protocols.codec import Response
 
-_MODEL = re.compile(r"^/v2/models/([^/]+)(?:/versions/([^/]+))?")
 _KINDS: dict[int, type[SoloError]] = {408: DeadlineExceeded, 503: NotReady}
 
 
@@ -49,13 +47,13 @@ class WithoutReplica:
         return Response(response.body, status, response.content_type, (*response.headers, *kept))
 
     async def _error(self, path: str, status: int, text: str) -> SoloError:
-        if _KINDS[status] is NotReady and (found := _MODEL.match(path)):
+        if _KINDS[status] is NotReady and (found := OF_MODEL.match(path)):
             try:
                 model = pick(await self._directory.models(), found[1], found[2])
             except Exception:  # the controller is away, as Serve's words say then
                 model = None
             if model is not None and model.state != "READY":
-                return NotReady(f"model '{found[1]}' is not ready: {model.reason}")
+                return not_ready(model)
         return _KINDS[status](text)
 
 

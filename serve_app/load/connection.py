@@ -15,7 +15,7 @@ from serve_app.load.request import Request
 MOST_DESCRIPTORS = 1024
 """`select` takes file descriptors below this alone."""
 MOST_CONNECTIONS = 480
-"""As many as one loop of Python drives without being the slowest part."""
+"""Half of them, so that a server in the same process (in tests) fits too where there is no epoll."""
 T = TypeVar("T")
 
 

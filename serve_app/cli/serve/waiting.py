@@ -12,12 +12,12 @@ from serve_app.cli.progress import Show
 from serve_app.cli.serve.say import say
 from serve_app.cli.serve.unplaced import Unplaced
 from serve_app.cluster import progress
+from serve_app.cluster.following import FAILED
 from serve_app.cluster.reports import reason_in
 from serve_app.cluster.resources import demands_of, free
 from serve_app.config.serve_yaml import ServeConfig
 
 POLL_S = 0.25
-FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
 ANSWER_S = 30.0
 """How long the front door may take to learn of a replica that runs."""
 

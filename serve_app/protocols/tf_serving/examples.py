@@ -21,6 +21,7 @@ from deployments.servable import Servable
 from deployments.tensors import STRING, Array, Arrays, TensorSpec
 from serve_app.protocols import json_tensors
 from serve_app.protocols.codec import Headers, Response, Untimed
+from serve_app.protocols.tf_serving.predict import check_signature_name
 
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 _BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
@@ -48,9 +49,7 @@ class _Examples:
         document = json_tensors.parse(body)
         if not isinstance(document, dict):
             raise InvalidInput(f"expected a JSON object with 'examples', got {type(document).__name__}")
-        name = document.get("signature_name", "")
-        if name not in ("", self._signature_name):
-            raise InvalidInput(f'Serving signature name: "{name}" not found in signature def')
+        check_signature_name(document.get("signature_name", ""), self._signature_name)
         examples, context = document.get("examples"), document.get("context", {})
         if not isinstance(examples, list) or not examples:
             raise InvalidInput("When specified, 'examples' must be a list of at least one example")

@@ -40,7 +40,7 @@ def decode_predict(body: bytes, signature: Signature, signature_name: str = SIGN
     document = json_tensors.parse(body)
     if not isinstance(document, dict):
         raise InvalidInput(f"expected a JSON object with 'inputs' or 'instances', got {type(document).__name__}")
-    _check_signature_name(document.get("signature_name", ""), signature_name)
+    check_signature_name(document.get("signature_name", ""), signature_name)
     is_row_form = "instances" in document
     if is_row_form == ("inputs" in document):
         raise InvalidInput(_NEITHER)
@@ -71,7 +71,8 @@ def encode_predict(request: TfRequest, signature: Signature, outputs: Arrays) ->
     return b'{"predictions":[%b]}' % b",".join(rows)
 
 
-def _check_signature_name(name: Any, known: str) -> None:
+def check_signature_name(name: Any, known: str) -> None:
+    """Raise `InvalidInput` where a request names another signature than the `known` one."""
     if not isinstance(name, str):
         raise InvalidInput("'signature_name' key must be a string value.")
     if name not in ("", known):
