@@ -44,3 +44,7 @@ class Answer:
     """The run of that batch, whole."""
     batch_rows: int
     """How many real rows that batch had, neighbours' included."""
+    before_ns: int = 0
+    """What the function before the model took, waiting for it included."""
+    after_ns: int = 0
+    """Likewise the one after it."""

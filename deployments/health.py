@@ -21,17 +21,21 @@ WATCH_S = 1.0
 """How often the watchdog looks, at most; a quarter of `hang_timeout_s` where that is shorter."""
 
 
-class Watched(Protocol):
+class Calls(Protocol):
+    """Calls that may hang."""
+
+    @property
+    def stuck_s(self) -> float:
+        """How long the present call has been running, in seconds."""
+        ...
+
+
+class Watched(Calls, Protocol):
     """What is known of the device's calls; `SwitchingCoalescer` is the real one."""
 
     @property
     def healthy(self) -> bool:
         """Whether few predictions in a row failed."""
-        ...
-
-    @property
-    def stuck_s(self) -> float:
-        """How long the present call has been running, in seconds."""
         ...
 
     async def submit(self, rows: Rows, deadline_s: float | None = None) -> Answer:
@@ -47,10 +51,14 @@ class Health:
     such rows are known, none is.
     """
 
-    def __init__(self, name: str, device: Watched, sample: Rows | None, hang_timeout_s: float) -> None:
+    def __init__(
+        self, name: str, device: Watched, sample: Rows | None, hang_timeout_s: float, whole: Calls | None = None
+    ) -> None:
+        """Watch `device`, and of `whole`, the device with what is around it, that no call hangs."""
         self.is_well = True
         self._name = name
         self._device = device
+        self._whole = whole or device
         self._sample = sample
         self._hang_timeout_s = hang_timeout_s
         self._watchdog: Watchdog | None = None
@@ -69,7 +77,7 @@ class Health:
             raise PredictionFailed(complaint)
 
     async def _complaint(self) -> str | None:
-        stuck_s = self._device.stuck_s
+        stuck_s = self._whole.stuck_s
         if stuck_s > self._hang_timeout_s:
             return f"a prediction has been running for {stuck_s:.0f} s"
         if self._device.healthy or self._sample is None:

@@ -6,7 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deployments.tensors import Arrays, Signature
+from deployments.tensors import Arrays, Signature, TensorSpec
+
+
+@dataclass(frozen=True)
+class Preprocessor:
+    """What a model brings along to make its inputs of what people have: a keras-hub task's own."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    call: Callable[..., Any]
+    """Takes one array `[batch, …]` an input, by name; returns the model's inputs by name."""
 
 
 @dataclass(frozen=True)
@@ -33,5 +43,7 @@ class LoadedModel:
     """Requests that came with the model, each input's name to its rows."""
     method_name: str = "tensorflow/serving/predict"
     """What a SavedModel's signature says that it is for."""
+    preprocessor: Preprocessor | None = None
+    """Makes its inputs, where the file has one."""
     precision: str = "float32"
     """What most of its work computes in: a file may have been saved under a policy of its own."""

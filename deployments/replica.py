@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import ray
@@ -25,6 +25,9 @@ from deployments.execution import Answer
 from deployments.fetching import shown
 from deployments.health import Health
 from deployments.planning import cache, turns
+from deployments.processing.around import Around, Inner
+from deployments.processing.options import ProcessingOptions
+from deployments.processing.preparing import Preparing
 from deployments.servable import Servable
 from deployments.tensors import Array
 
@@ -53,6 +56,8 @@ class ReplicaOptions:
     tf32: bool = False
     labels: tuple[str, ...] = ()
     nonfinite: Literal["pass", "refuse"] = "pass"
+    processing: ProcessingOptions = field(default_factory=ProcessingOptions)
+    """The functions around the model."""
     hang_timeout_s: float = 60.0
     """A call to the device that takes longer counts as hung."""
 
@@ -63,18 +68,14 @@ class ModelReplica:
     def __init__(self, options: ReplicaOptions, tell: Progress) -> None:
         """Load and plan by `options`; `tell` takes the steps of it, for whoever waits."""
         self.options = options
-        self.servable, self.health = make_servable(options, tell)
-
-    @property
-    def coalescer(self) -> SwitchingCoalescer:
-        """Who runs with whom, and when."""
-        assert isinstance(self.servable.coalescer, SwitchingCoalescer)
-        return self.servable.coalescer
+        self.servable, self.health, self.coalescer = make_servable(options, tell)
 
     async def reconfigure(self, knobs: Mapping[str, Any]) -> None:
         """Apply the knobs of coalescing without touching the model; raises `ConfigError` for an unknown one."""
         chosen = coalesce_options(knobs, self.servable.max_batch_size)
         await self.coalescer.reconfigure(chosen)
+        if isinstance(self.servable.coalescer, Around):
+            await self.servable.coalescer.reconfigure(chosen)
         event("knobs", f"model '{self.options.name}': {chosen}", model=self.options.name, **dataclasses.asdict(chosen))
 
     async def predict(self, inputs: Mapping[str, Array], timeout_s: float | None = None) -> Answer:
@@ -100,8 +101,11 @@ def coalesce_options(knobs: Mapping[str, Any], max_batch_size: int) -> CoalesceO
     return CoalesceOptions(max_batch_size=max_batch_size, **named)
 
 
-def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, Health]:
-    """Load, plan and warm the model, telling `tell` how far it is; raises `LoadError` with what to do about it."""
+def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, Health, SwitchingCoalescer]:
+    """Load, plan and warm the model with its functions around it, telling `tell` how far it is.
+
+    Raises `LoadError` with what to do about it.
+    """
     started_s = time.monotonic()
     about: dict[str, Any] = {"model": options.name, "version": options.version}
     event(
@@ -112,19 +116,26 @@ def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, He
     formats.check(options.source.uri)  # before TensorFlow, which takes seconds
     cluster = ray.get_runtime_context().gcs_address
     with turns.turn(cluster, TURN_LIMIT_S, lambda: tell(None, "waiting for its turn to load")):
-        planned = _planned(options, tell)
+        preparing = Preparing(options.processing, options.hang_timeout_s)
+        planned = _planned(options, tell, preparing)
     from deployments.device import ledger
 
     plan = planned.plan
     tell(1.0, "warm")
     event("plan", f"model '{options.name}': {plan.summary()}", **about, **_choice(plan.report()))
-    coalescer = make_coalescer(plan, CoalesceOptions(max_batch_size=plan.batch_sizes[-1]), serve.batch)
-    health = Health(options.name, coalescer, plan.sample, options.hang_timeout_s)
+    coalesce = CoalesceOptions(max_batch_size=plan.batch_sizes[-1])
+    coalescer = make_coalescer(plan, coalesce, serve.batch)
+    functions = preparing.functions(plan)
+    whole: SwitchingCoalescer | Around = coalescer
+    if functions is not None:
+        inner = Inner(plan.signature, coalescer, plan.lengths)
+        whole = functions.join(inner, coalesce, options.plan.inline_bound_ms)
+    health = Health(options.name, coalescer, plan.sample, options.hang_timeout_s, whole)
     servable = Servable(
         name=options.name,
         version=options.version,
-        signature=plan.signature,
-        coalescer=coalescer,
+        signature=plan.signature if functions is None else functions.signature,
+        coalescer=whole,
         max_batch_size=plan.batch_sizes[-1],
         labels=options.labels,
         description=_description(options, planned),
@@ -132,7 +143,7 @@ def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, He
         method_name=planned.model.method_name,
         nonfinite=options.nonfinite,
         plan_report=plan.report,
-        lengths=plan.lengths,
+        lengths=plan.lengths if functions is None else None,
         is_ready=lambda: health.is_well,
         replica=serve.get_replica_context().replica_id.unique_id,
         startup_s=time.monotonic() - started_s,
@@ -141,10 +152,10 @@ def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, He
     )
     ready = f"model '{options.name}' version {options.version}: ready in {servable.startup_s:.1f} s"
     event("model_ready", ready, **about, seconds=round(servable.startup_s, 2))
-    return servable, health
+    return servable, health, coalescer
 
 
-def _planned(options: ReplicaOptions, tell: Progress) -> Planned:
+def _planned(options: ReplicaOptions, tell: Progress, preparing: Preparing) -> Planned:
     """Load and plan the model on the device that it was given."""
     tell(None, "importing TensorFlow")
     kind = _device_kind(options)
@@ -164,6 +175,7 @@ def _planned(options: ReplicaOptions, tell: Progress) -> Planned:
         share=_gpu_share(),
         tell=tell,
         shown=shown,
+        prepare=preparing.prepare,
     )
 
 

@@ -35,7 +35,7 @@ class RunCounters(Protocol):
 
 @dataclass(slots=True)
 class Stages:
-    """Where one request's time went, in nanoseconds; the five add up to `total_ns`."""
+    """Where one request's time went, in nanoseconds; all but the last field add up to it."""
 
     decode_ns: int
     """From the first byte seen to arrays: reading the body, inflating and decoding it."""
@@ -46,23 +46,30 @@ class Stages:
     encode_ns: int
     """From the model's outputs to the answer's bytes."""
     total_ns: int
+    before_ns: int = 0
+    """What the function before the model took, waiting for it included."""
+    after_ns: int = 0
 
     @classmethod
     def between(cls, started_ns: int, decoded_ns: int, answered_ns: int, answer: Answer) -> Stages:
         """Return the stages of a request whose bytes are ready now; all times on `time.monotonic_ns`'s clock."""
         now_ns = time.monotonic_ns()
-        queue_ns, compute_ns = answer.queue_ns, answer.compute_ns
+        queue_ns, compute_ns, around_ns = answer.queue_ns, answer.compute_ns, answer.before_ns + answer.after_ns
         return cls(
             decoded_ns - started_ns,
             queue_ns,
-            max(0, answered_ns - decoded_ns - queue_ns - compute_ns),
+            max(0, answered_ns - decoded_ns - queue_ns - compute_ns - around_ns),
             compute_ns,
             now_ns - answered_ns,
             now_ns - started_ns,
+            answer.before_ns,
+            answer.after_ns,
         )
 
 
 STAGES = ("decode", "queue", "batch", "compute", "encode")
+FUNCTIONS = ("before", "after")
+"""The stages of a model that has functions around it."""
 TOTAL = "total"
 _DECADES_NS = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000)
 BOUNDS_NS = (*(step * decade // 10 for decade in _DECADES_NS for step in (10, 25, 50)), 10_000_000_000)
@@ -89,6 +96,8 @@ class Statistics:
     batch_ns: int = 0
     compute_ns: int = 0
     encode_ns: int = 0
+    before_ns: int = 0
+    after_ns: int = 0
     last_inference_ms: int = 0
     """When the last request was answered, in milliseconds since 1970."""
     fail_causes: dict[str, int] = field(default_factory=dict)
@@ -111,7 +120,17 @@ class Statistics:
         )  # fmt: skip
         for counts, time_ns in zip(self.counts.values(), times_ns, strict=False):
             counts[bisect_left(BOUNDS_NS, time_ns)] += 1
+        if stages.before_ns or stages.after_ns:
+            self._functions(stages)
         self.last_inference_ms = time.time_ns() // 1_000_000
+
+    def _functions(self, stages: Stages) -> None:
+        """Count what the functions around the model took; their histograms come last, with the first such request."""
+        self.before_ns += stages.before_ns
+        self.after_ns += stages.after_ns
+        for stage, time_ns in zip(FUNCTIONS, (stages.before_ns, stages.after_ns), strict=True):
+            counts = self.counts.setdefault(stage, [0] * (len(BOUNDS_NS) + 1))
+            counts[bisect_left(BOUNDS_NS, time_ns)] += 1
 
     def failed(self, cause: str, elapsed_ns: int) -> None:
         """Count one request that got an error, or whose client left."""

@@ -35,6 +35,9 @@ class TensorSpec:
     longest: int | None = None
     """The most places along a dynamic inner axis that the model was found to take; None: no end is known."""
 
+    is_json: bool = False
+    """Whether each of its strings is a JSON value, for a function around the model."""
+
     @property
     def row_shape(self) -> Shape:
         """The shape of one row: without the batch axis."""

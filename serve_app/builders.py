@@ -15,6 +15,7 @@ from deployments import fetching
 from deployments.errors import ConfigError
 from deployments.loading import Source
 from deployments.planning.options import PlanOptions
+from deployments.processing.options import ProcessingOptions
 from deployments.replica import ReplicaOptions
 from serve_app.cluster import serve_run
 from serve_app.config.args import KNOBS, ModelArgs
@@ -105,6 +106,12 @@ def replica_options(model: ModelArgs, revision: str | None = None) -> ReplicaOpt
         tf32=model.tf32,
         labels=model.labels,
         nonfinite=model.nonfinite,
+        processing=ProcessingOptions(
+            before=None if model.before is None else model.before.options(model.inputs),
+            after=None if model.after is None else model.after.options(model.outputs),
+            before_processes=model.before_processes,
+            preprocessor=model.preprocessor,
+        ),
         hang_timeout_s=model.hang_timeout_s,
     )
 

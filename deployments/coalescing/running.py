@@ -10,7 +10,7 @@ import numpy as np
 from deployments.coalescing.counters import Counters
 from deployments.coalescing.entries import Entry, join_rows
 from deployments.coalescing.splitting import Splitter
-from deployments.errors import PredictionFailed
+from deployments.errors import PredictionFailed, SoloError
 from deployments.execution import Answer, Executor
 from deployments.tensors import Arrays
 
@@ -58,12 +58,13 @@ class Runner:
                 member.outcome = self._failed(error, member.rows.count)
 
     def run_direct(self, arrays: Arrays, count: int) -> Answer:
-        """Return the answer to one request in one run, with nothing in between; raises `PredictionFailed`."""
+        """Return the answer to one request in one run, with nothing in between; raises as `run` settles it."""
         started_ns = time.perf_counter_ns()
         try:
             outputs = self.executor.run(arrays, count)
         except Exception as error:
-            raise self._failed(error, count) from error
+            failed = self._failed(error, count)
+            raise failed from failed.__cause__
         run_ns = time.perf_counter_ns() - started_ns
         self.consecutive_failures = 0
         counters = self.counters
@@ -138,10 +139,14 @@ class Runner:
             except Exception as error:
                 member.outcome = self._failed(error, member.rows.count)
 
-    def _failed(self, error: BaseException, rows: int) -> PredictionFailed:
+    def _failed(self, error: BaseException, rows: int) -> SoloError:
+        if isinstance(error, SoloError) and not isinstance(error, PredictionFailed):
+            return error  # a function's word about what the client sent
         self.consecutive_failures += 1
         self.counters.failed_requests += 1
         self.counters.failed_rows += rows
+        if isinstance(error, PredictionFailed):
+            return error
         text = str(error).partition("\n")[0][:300]
         failed = PredictionFailed(f"the model failed on this input: {type(error).__name__}: {text}")
         failed.__cause__ = error

@@ -45,13 +45,15 @@ def plan_source(
     share: float = 1.0,
     tell: Progress,
     shown: Callable[[str], str] = str,
+    prepare: Callable[[LoadedModel, PlanOptions], PlanOptions] | None = None,
 ) -> Planned:
     """Fetch the model, select the device, load, plan; `tell` takes what is under way.
 
     What has to be tried is tried in a process that may die, a fork of this one; where a plan is kept there is none.
 
-    `options`' device, precision and progress are filled in here; `share` is the part of a GPU that is ours, `shown`
-    makes a source's URI fit for a log. Raises `LoadError` where the device, the source or the model fails.
+    `prepare` may say more about the samples once the model is there. `options`' device, precision and progress are
+    filled in here; `share` is the part of a GPU that is ours, `shown` makes a source's URI fit for a log. Raises
+    `LoadError` where the device, the source or the model fails.
     """
     local = loading.localize(source, lambda step: tell(None, step))
     key = _key(local, options, precision)
@@ -63,6 +65,8 @@ def plan_source(
         device = select(kind, gpu_memory_mb=gpu_memory_mb, tf32=tf32, share=share)
         tell(None, f"loading {shown(source.uri)}")
         model = loading.load(local, precision)
+        if prepare is not None:
+            options = prepare(model, options)
         # Lower precisions are held against the same model in float32, so that the plan shows what they cost.
         exact = loading.load(local) if precision != "float32" else None
         options = replace(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from deployments.tensors import Arrays
 
 Progress = Callable[[float | None, str], None]
 """Told the done fraction (0..1, None where it has not changed) and what is being tried."""
@@ -34,6 +36,8 @@ class PlanOptions:
     """What fills padded inner axes; strings are padded with the empty string."""
     samples: Path | None = None
     """A file of rows that the model takes (`planning.given`), instead of those made up from its signature."""
+    rows: Arrays | None = field(default=None, compare=False)
+    """Such rows themselves, in the signature's order, where a function has made them of what clients send."""
     cache_dir: Path | None = None
     """Where chosen plans are kept between starts; None: nowhere."""
     source_key: str | None = None
@@ -50,6 +54,11 @@ class PlanOptions:
     seed: int = 0
     """Of the sample inputs."""
     progress: Progress | None = None
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether somebody has said which rows the model takes."""
+        return self.samples is not None or self.rows is not None
 
     @property
     def largest_error(self) -> float:

@@ -161,7 +161,7 @@ class Reference:
             try:
                 return self._first_of([self._given])
             except NoSample:
-                if self._options.samples is not None:
+                if self._options.has_samples:
                     raise
         for lengths in OPEN_LENGTHS:
             try:
@@ -186,15 +186,16 @@ class Reference:
                 raise LoadError(memory_text(self._subject.device, self._subject.weights_bytes)) from exhausted
             except Exception as raised:  # whatever a model's own code raises
                 error = error or raised
-        if self._options.samples is not None:
-            raise LoadError(f"samples: the model refuses the rows of '{self._options.samples}': {_said(error)}")
+        if self._options.has_samples:
+            whose = self._options.samples or "before"
+            raise LoadError(f"samples: the model refuses the rows of '{whose}': {_said(error)}")
         raise NoSample(f"the model refuses every sample input; the first failed with {_said(error)}")
 
     def _samples(self, length: int | None) -> Iterator[Arrays]:
         signature = self._subject.signature
         if self._given is not None:
             yield tuple(self._of_length(*each, length) for each in zip(signature.inputs, self._given, strict=True))
-            if self._options.samples is not None:
+            if self._options.has_samples:
                 return
         fixed = signature.inputs[0].shape[0]
         shapes = Bucket(fixed or ROWS, length).shapes(signature)
@@ -210,11 +211,15 @@ class Reference:
 
     def _read_given(self) -> Arrays | None:
         """Return rows that somebody gave: the option's file, or requests that came with the model."""
+        signature = self._subject.signature
+        if self._options.rows is not None:
+            names = [spec.name for spec in signature.inputs]
+            return given.fitted(dict(zip(names, self._options.rows, strict=True)), signature)
         if self._options.samples is not None:
-            return given.read(self._options.samples, self._subject.signature)
+            return given.read(self._options.samples, signature)
         for request in self._subject.model.samples:
             with contextlib.suppress(InvalidInput, ValueError, TypeError):
-                return given.fitted(request, self._subject.signature)
+                return given.fitted(request, signature)
         return None
 
     def _cases_of(self, inputs: Arrays) -> list[Case]:

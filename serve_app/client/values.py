@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from deployments.conversion import to_array
 from deployments.errors import InvalidInput, PredictionFailed
-from deployments.tensors import STRING, Array, Arrays, Rows, Signature, TensorSpec, dtype_name
-
-_TAKES = {"b": "b", "i": "bi", "f": "bif", "s": "s"}
-"""Which kinds of values (bool, integer, float, string) an input of each kind takes; the rest would lose them."""
+from deployments.tensors import STRING, Array, Arrays, Rows, Signature
 
 
 def to_rows(signature: Signature, inputs: object) -> Rows:
@@ -29,19 +26,6 @@ def to_rows(signature: Signature, inputs: object) -> Rows:
     return signature.check(
         {name: to_array(specs[name], value) if name in specs else np.empty(0) for name, value in inputs.items()}
     )
-
-
-def to_array(spec: TensorSpec, value: Any) -> Array:
-    """Return one input's array-like as an array of its dtype; raise `InvalidInput` where that would change a value."""
-    array = _as_array(spec, value)
-    if array.dtype == spec.dtype != STRING:
-        return array
-    if _kind(array.dtype) not in _TAKES.get(_kind(spec.dtype), ""):
-        raise InvalidInput(
-            f"input '{spec.name}': expected dtype {dtype_name(spec.dtype)}, got {dtype_name(array.dtype)}, "
-            "which does not convert without loss"
-        )
-    return _to_bytes(spec, array) if spec.dtype == STRING else _to_number(spec, array)
 
 
 def split(rows: Rows, size: int) -> Iterator[Arrays]:
@@ -74,43 +58,3 @@ def size_bytes(arrays: Arrays) -> int:
     return sum(
         sum(4 + len(item) for item in array.ravel()) if array.dtype == STRING else array.nbytes for array in arrays
     )
-
-
-def _as_array(spec: TensorSpec, value: Any) -> Array:
-    try:
-        if spec.dtype == STRING and not hasattr(value, "dtype"):
-            # numpy's own string dtypes drop trailing NULs, which bytes may end in.
-            return np.array(value, dtype=object)
-        return np.asarray(value)
-    except ValueError as error:
-        raise InvalidInput(f"input '{spec.name}': expected an array or a list of equal rows: {error}") from None
-
-
-def _kind(dtype: np.dtype[Any]) -> str:
-    if dtype.name == "bfloat16":
-        return "f"
-    return {"b": "b", "i": "i", "u": "i", "f": "f", "O": "s", "S": "s", "U": "s"}.get(dtype.kind, "?")
-
-
-def _to_number(spec: TensorSpec, array: Array) -> Array:
-    if _kind(spec.dtype) == "i" and array.size and array.dtype.kind in "iu":
-        limits = np.iinfo(spec.dtype)
-        low, high = int(array.min()), int(array.max())
-        if low < limits.min or high > limits.max:
-            beyond = low if low < limits.min else high
-            raise InvalidInput(f"input '{spec.name}': {beyond} is beyond {dtype_name(spec.dtype)}")
-    try:
-        with np.errstate(over="raise"):
-            return array.astype(spec.dtype)
-    except FloatingPointError:
-        raise InvalidInput(f"input '{spec.name}': a value is beyond {dtype_name(spec.dtype)}") from None
-
-
-def _to_bytes(spec: TensorSpec, array: Array) -> Array:
-    """Return strings as `bytes`, text in UTF-8."""
-    items = array.ravel().tolist()
-    if wrong := [type(item).__name__ for item in items if not isinstance(item, (str, bytes))]:
-        raise InvalidInput(f"input '{spec.name}': expected strings, got {wrong[0]}")
-    encoded = np.empty(array.shape, dtype=object)
-    encoded.reshape(-1)[:] = [item.encode() if isinstance(item, str) else item for item in items]
-    return encoded

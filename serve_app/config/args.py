@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from deployments import formats
 from deployments.errors import ConfigError
+from serve_app.config.functions import Function, Tensor
 from serve_app.config.tokens import SERVER_WIDE, TokenSource
 from serve_app.protocols.image.preprocess import Preprocess
 
@@ -129,6 +130,12 @@ class ModelArgs(SurfaceArgs):
     inline_bound_ms: Annotated[float, Field(ge=0)] = 1.0
     labels: tuple[str, ...] = ()
     preprocess: Preprocess | None = None
+    before: Function | None = None
+    after: Function | None = None
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    before_processes: Annotated[int, Field(ge=0, le=64)] = 0
+    preprocessor: bool = True
     nonfinite: Literal["pass", "refuse"] = "pass"
     hang_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     max_body_mb: Annotated[float, Field(gt=0)] = 64.0
@@ -199,6 +206,18 @@ class ModelArgs(SurfaceArgs):
                 f"allowed_batch_sizes: expected its last to equal max_batch_size ({self.max_batch_size}), "
                 f"got {self.allowed_batch_sizes[-1]}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _functions(self) -> ModelArgs:
+        """Refuse what is said of functions that are not there, and a name that stands twice."""
+        for key, function in (("inputs", "before"), ("outputs", "after"), ("before_processes", "before")):
+            if getattr(self, key) and getattr(self, function) is None:
+                raise ValueError(f"{key}: expected '{function}' beside it, whose rows it is about")
+        for key in ("inputs", "outputs"):
+            names = [tensor.name for tensor in getattr(self, key)]
+            if len(set(names)) != len(names):
+                raise ValueError(f"{key}: expected names, none twice, got {', '.join(names)}")
         return self
 
     @model_validator(mode="after")

@@ -17,6 +17,9 @@ def check_source(args: ModelArgs, where: str) -> str | None:
     """Raise `ConfigError` unless `source` can be a model; return a remote source's revision, None for others."""
     if args.custom_objects is not None:
         _check_module(args.custom_objects, f"{where}.custom_objects")
+    for key, function in (("before", args.before), ("after", args.after)):
+        if function is not None:
+            _check_module(function.function.partition(":")[0], f"{where}.{key}")
     if not fetching.is_remote(args.source):
         _check_local(args.source, args.source, where)
         return None

@@ -52,9 +52,12 @@ class Inference:
 
 def server_timing(stages: Stages, batch_rows: int) -> bytes:
     """Return the Server-Timing header's value: the stages in milliseconds, adding up to `total`."""
+    around = b""
+    if stages.before_ns or stages.after_ns:
+        around = b"before;dur=%.3f, after;dur=%.3f, " % (stages.before_ns / 1e6, stages.after_ns / 1e6)
     return (
         b'decode;dur=%.3f, queue;dur=%.3f, batch;desc="rows %d";dur=%.3f, compute;dur=%.3f, encode;dur=%.3f, '
-        b"total;dur=%.3f"
+        b"%btotal;dur=%.3f"
     ) % (
         stages.decode_ns / 1e6,
         stages.queue_ns / 1e6,
@@ -62,6 +65,7 @@ def server_timing(stages: Stages, batch_rows: int) -> bytes:
         stages.batch_ns / 1e6,
         stages.compute_ns / 1e6,
         stages.encode_ns / 1e6,
+        around,
         stages.total_ns / 1e6,
     )
 

@@ -16,7 +16,7 @@ from itertools import accumulate
 from typing import Any, Literal
 
 from deployments.servable import Servable
-from deployments.statistics import BOUNDS_NS, STAGES, TOTAL, run_sizes
+from deployments.statistics import BOUNDS_NS, FUNCTIONS, STAGES, TOTAL, run_sizes
 
 log = logging.getLogger("ray.serve")
 
@@ -142,7 +142,7 @@ def samples(servable: Servable) -> Iterator[Sample]:
         yield "keras_solo_requests_total", {"outcome": cause}, count
     yield "keras_solo_rows_total", {}, totals.inference_count
     yield from _histogram_samples(REQUEST, {}, totals.counts[TOTAL], totals.success_ns)
-    for stage in STAGES:
+    for stage in (*STAGES, *(stage for stage in FUNCTIONS if stage in totals.counts)):
         yield from _histogram_samples(STAGE, {"stage": stage}, totals.counts[stage], getattr(totals, f"{stage}_ns"))
     yield from _run_samples(servable)
     yield "keras_solo_queue_rows", {}, servable.waiting_rows

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from deployments.statistics import STAGES, Stages
 
+WAY = ("decode", "before", "queue", "batch", "compute", "after", "encode")
+"""The stages of a model with functions around it, in the order of time."""
 Recorder = Callable[[Stages, int], None]
 
 
@@ -30,7 +32,7 @@ def recorder() -> Recorder | None:
             return
         # The stages were measured on the monotonic clock, spans are on the wall's.
         at_ns = time.time_ns() - stages.total_ns
-        for stage in STAGES:
+        for stage in WAY if stages.before_ns or stages.after_ns else STAGES:
             span = tracer.start_span(f"solo.{stage}", start_time=at_ns, attributes={"solo.batch_rows": batch_rows})
             at_ns += getattr(stages, f"{stage}_ns")
             span.end(end_time=at_ns)

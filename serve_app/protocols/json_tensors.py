@@ -60,6 +60,8 @@ def decode_values(values: Any, spec: TensorSpec, booleans: bool = True) -> Array
     Raises `InvalidInput` where lists are ragged or a value is of another type or beyond the dtype's range: `true`
     is no number, 1.5 no integer, null nothing.
     """
+    if spec.is_json:
+        return json_rows(values, spec.name)
     shape, flat = _flatten(values, spec)
     if spec.dtype == STRING:
         return _decode_strings(flat, spec).reshape(shape)
@@ -67,6 +69,24 @@ def decode_values(values: Any, spec: TensorSpec, booleans: bool = True) -> Array
     if spec.dtype.kind == "b":
         return json_numbers.flags(flat, where, called).reshape(shape)
     return json_numbers.numbers(flat, BY_DTYPE[spec.dtype], where, called, booleans).reshape(shape)
+
+
+def json_rows(values: Any, name: str) -> Array:
+    """Return a list of JSON values as the strings that they are written as, `[rows]`."""
+    if not isinstance(values, list):
+        raise InvalidInput(f"input '{name}': expected a list with a JSON value for each row")
+    try:
+        texts = [orjson.dumps(value) for value in values]
+    except TypeError as error:  # an integer beyond 64 bits
+        raise InvalidInput(f"input '{name}': {error}") from None
+    rows = np.empty(len(texts), dtype=object)
+    rows[:] = texts
+    return rows
+
+
+def encode_json_rows(rows: Array) -> bytes:
+    """Return strings that are JSON values, `[rows]` or one alone, as these values."""
+    return b"[%b]" % b",".join(rows.tolist()) if rows.ndim else bytes(rows[()])
 
 
 def encode_values(values: Array, as_bytes: bool = False) -> bytes:

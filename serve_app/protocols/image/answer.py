@@ -70,7 +70,7 @@ def _plain(about: Labelled, outputs: Arrays) -> bytes:
             orjson.dumps(spec.name),
             datatype_of(spec).name.encode(),
             orjson.dumps(array.shape),
-            json_tensors.encode_values(array),
+            json_tensors.encode_json_rows(array) if spec.is_json else json_tensors.encode_values(array),
         )
         for spec, array in zip(about.signature.outputs, outputs, strict=True)
     ]

@@ -16,6 +16,15 @@ from serve_app.protocols.datatypes import Datatype
 from serve_app.protocols.open_inference.fields import MAX_DEPTH, too_deep
 
 
+def decode_json_rows(name: str, data: Any) -> Array:
+    """Return `data` of a tensor of JSON values, each as its text in a string or as it is, as strings `[rows]`."""
+    if type(data) is not list:
+        raise InvalidInput(f"input '{name}': expected 'data' to be a list")
+    rows = np.empty(len(data), dtype=object)
+    rows[:] = [_utf8(name, item) if type(item) is str else orjson.dumps(item) for item in data]
+    return rows
+
+
 def decode_data(name: str, datatype: Datatype, shape: list[int], data: Any, text: bytes) -> Array:
     """Return input `name`'s JSON `data`, row-major, flat or nested as `shape` says, as an array of `shape`.
 
@@ -80,6 +89,13 @@ def _inner_length(name: str, shape: list[int], level: list[Any]) -> int:
         raise InvalidInput(f"input '{name}': expected 'data' flat or nested as shape {shape}, got ragged lists")
     (length,) = lengths
     return length
+
+
+def _utf8(name: str, text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput(f"input '{name}': expected BYTES values as JSON strings") from None
 
 
 def _strings(name: str, flat: list[Any]) -> Array:

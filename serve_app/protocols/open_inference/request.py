@@ -98,6 +98,8 @@ class RequestDecoder:
             if place is not None:
                 content = regions().read(place)
                 inputs[spec.name] = binary.decode_tensor(spec.name, datatype, shape, content, 0, len(content))
+            elif size_bytes is None and spec.is_json:
+                inputs[spec.name] = json_data.decode_json_rows(spec.name, tensor.get("data"))
             elif size_bytes is None:
                 inputs[spec.name] = json_data.decode_data(spec.name, datatype, shape, tensor.get("data"), text)
             else:

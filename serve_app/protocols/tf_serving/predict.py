@@ -85,7 +85,8 @@ def _columns(instances: Any, signature: Signature) -> Any:
         raise InvalidInput("Expecting 'instances' to be a list/array")
     if not instances:
         raise InvalidInput("No values in 'instances' array")
-    if not _is_named(instances[0]):
+    sole = signature.inputs[0] if len(signature.inputs) == 1 else None
+    if not _is_named(instances[0]) or (sole is not None and sole.is_json and instances[0].keys() != {sole.name}):
         return instances
     names = instances[0].keys()
     for index, row in enumerate(instances):
@@ -129,6 +130,8 @@ def _like_keras(array: Array, spec: TensorSpec) -> Array:
 
 
 def _encode(spec: TensorSpec, array: Array) -> bytes:
+    if spec.is_json:
+        return json_tensors.encode_json_rows(array)
     return json_tensors.encode_values(array, spec.name.endswith("_bytes"))
 
 
