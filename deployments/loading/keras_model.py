@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from deployments.errors import LoadError
-from deployments.loading import fingerprint, keras2, names, precision, specs
+from deployments.loading import fingerprint, keras2, names, precision, preprocessors, specs
 from deployments.loading.layers import forget_between_calls, make_traceable, maker_name
 from deployments.model import LoadedModel
 from deployments.source import Precision
@@ -68,6 +68,7 @@ def from_keras(model: Any, source: str = "memory", wanted: Precision = "float32"
         predict=_flat_predict(model, calling, signature),
         fingerprint=fingerprint.of_keras(model),
         source=source,
+        preprocessor=preprocessors.of_task(model, [spec.name for spec in signature.inputs]),
         precision=precision.of(model),
     )
 

@@ -212,9 +212,8 @@ class Reference:
     def _read_given(self) -> Arrays | None:
         """Return rows that somebody gave: the option's file, or requests that came with the model."""
         signature = self._subject.signature
-        if self._options.rows is not None:
-            names = [spec.name for spec in signature.inputs]
-            return given.fitted(dict(zip(names, self._options.rows, strict=True)), signature)
+        if (rows := self._options.rows) is not None:
+            return given.fitted({spec.name: rows[index] for index, spec in enumerate(signature.inputs)}, signature)
         if self._options.samples is not None:
             return given.read(self._options.samples, signature)
         for request in self._subject.model.samples:

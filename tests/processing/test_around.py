@@ -1,4 +1,4 @@
-"""Requests through `before`, coalescing, the model and `after`: each row its own answer, each error its own request's."""
+"""Requests through `before`, coalescing, the model and `after`: each row its own answer, no error a neighbour's."""
 
 from __future__ import annotations
 
@@ -65,15 +65,20 @@ def test_an_error_is_its_own_requests(is_cheap: bool) -> None:
     requests = [["a"], ["forbidden"], ["b", "broken"], ["c", "d"]] * 5
     good, refused, failed, *_ = *asyncio.run(all_at_once(model, requests)), None
     answers = asyncio.run(all_at_once(around(functions(function("features"), function("report"))), requests))
-    assert not isinstance(good, SoloError) and isinstance(refused, InvalidInput)
-    assert isinstance(failed, PredictionFailed) and "KeyError" in str(failed)
+    assert not isinstance(good, SoloError)
+    assert isinstance(refused, InvalidInput)
+    assert isinstance(failed, PredictionFailed)
+    assert "KeyError" in str(failed)
     for texts, got in zip(requests, answers, strict=True):
         if texts == ["forbidden"]:
-            assert isinstance(got, InvalidInput) and str(got) == "this text is forbidden"
+            assert isinstance(got, InvalidInput)
+            assert str(got) == "this text is forbidden"
         elif "broken" in texts:
             assert isinstance(got, PredictionFailed)
         else:
-            assert [text.encode() in each for text, each in zip(texts, got.outputs[0], strict=True)] == [True] * len(texts)
+            assert [text.encode() in each for text, each in zip(texts, got.outputs[0], strict=True)] == [True] * len(
+                texts
+            )
     assert model.healthy, "what clients send is no device's illness"
 
 
@@ -112,7 +117,9 @@ def test_cheap_functions_move_to_the_event_loop_and_slow_ones_away() -> None:
 def test_the_receipt_has_both_functions() -> None:
     model = around(functions(function("features"), function("label")))
     got = asyncio.run(model.submit(rows(["abc"])))
-    assert got.before_ns > 0 and got.after_ns > 0 and got.compute_ns > 0
+    assert got.before_ns > 0
+    assert got.after_ns > 0
+    assert got.compute_ns > 0
 
 
 def test_a_deadline_holds_before_the_model_too() -> None:
@@ -159,7 +166,8 @@ def test_processes_share_the_work_and_one_that_dies_is_started_again() -> None:
         for texts, got in zip(requests, answers, strict=True):
             np.testing.assert_allclose(got.outputs[0], features(texts) @ WEIGHTS, rtol=1e-6)
         died, well = await all_at_once(model, [["die"], ["abc"]])
-        assert isinstance(died, PredictionFailed) and "signal 6" in str(died)
+        assert isinstance(died, PredictionFailed)
+        assert "signal 6" in str(died)
         assert not isinstance(well, SoloError)
         again = await model.submit(rows(["abc"]))
         np.testing.assert_allclose(again.outputs[0], features(["abc"]) @ WEIGHTS, rtol=1e-6)

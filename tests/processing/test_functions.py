@@ -11,7 +11,7 @@ import pytest
 from deployments.errors import InvalidInput, LoadError, PredictionFailed
 from deployments.processing.results import WrongResult
 from deployments.tensors import STRING, TensorSpec
-from tests.support.around import MODEL, OPEN, functions, function
+from tests.support.around import MODEL, OPEN, function, functions
 
 
 def strings(*texts: str) -> np.ndarray:
@@ -64,10 +64,12 @@ def test_before_makes_the_models_inputs(before: Any, sent: list[Any], expected: 
 def test_after_may_be_a_list_a_row_or_json_or_found_by_a_try() -> None:
     scores = np.array([[0, 1, 0], [3, 0, 0]], np.float32)
     listed, rowed = functions(after=function("label")).after, functions(after=function("label_of_one")).after
-    assert listed is not None and rowed is not None
+    assert listed is not None
+    assert rowed is not None
     assert listed.run((scores,), 2)[0].tolist() == rowed.run((scores,), 2)[0].tolist() == [b"class 1", b"class 0"]
     both = functions(function("features"), function("report"))
-    assert both.after is not None and both.signature.outputs[0].is_json
+    assert both.after is not None
+    assert both.signature.outputs[0].is_json
     (reports,) = both.after.run((scores, strings("one", "two")), 2)
     assert [json.loads(each) for each in reports] == [{"text": "one", "sum": 1.0}, {"text": "two", "sum": 3.0}]
     found = functions(after=function("undeclared")).signature.outputs
@@ -96,7 +98,7 @@ def test_after_may_be_a_list_a_row_or_json_or_found_by_a_try() -> None:
     ],
 )
 def test_what_cannot_be_is_said_before_the_first_request(before: Any, after: Any, text: str) -> None:
-    with pytest.raises(LoadError, match=".") as raised:
+    with pytest.raises(LoadError) as raised:
         functions(before, after, limit_s=1.0)
     assert text in str(raised.value)
 
@@ -104,7 +106,7 @@ def test_what_cannot_be_is_said_before_the_first_request(before: Any, after: Any
 def test_errors_are_the_clients_or_the_functions() -> None:
     before = functions(function("features")).before
     assert before is not None
-    with pytest.raises(InvalidInput, match="^this text is forbidden$"):
+    with pytest.raises(InvalidInput, match=r"^this text is forbidden$"):
         before.run((strings("forbidden"),), 1)
     with pytest.raises(PredictionFailed, match=r"before 'tests.support.functions:features' failed: KeyError: 'a bug'"):
         before.run((strings("broken"),), 1)
@@ -127,9 +129,11 @@ def test_rows_of_different_lengths_come_apart() -> None:
     before = functions(function("tokens"), model=OPEN).before
     assert before is not None
     (even,) = before.run((strings("ab", "cd"),), 2)
-    assert even.shape == (2, 2) and even.dtype == np.float32
+    assert even.shape == (2, 2)
+    assert even.dtype == np.float32
     (ragged,) = before.run((strings("a", "bcd"),), 2)
-    assert ragged.dtype == object and [row.tolist() for row in ragged] == [[97.0], [98.0, 99.0, 100.0]]
+    assert ragged.dtype == object
+    assert [row.tolist() for row in ragged] == [[97.0], [98.0, 99.0, 100.0]]
     fixed = functions(function("tokens"), samples=(strings("abcd"),)).before
     assert fixed is not None
     with pytest.raises(WrongResult, match="expected an array or a list of equal rows"):

@@ -110,3 +110,8 @@ class Vocabulary:
 
 
 not_callable = 3
+
+
+def report_of_record(scores: Array, request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    pairs = zip(request["record"], scores, strict=True)
+    return [{"name": record.get("name"), "best": row.argmax()} for record, row in pairs]

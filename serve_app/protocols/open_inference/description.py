@@ -98,12 +98,16 @@ SCHEMAS: dict[str, Json] = {
         last_inference={**COUNT, "description": "milliseconds since 1970; 0 is never"},
         inference_count=COUNT,
         execution_count=COUNT,
-        inference_stats=record(
-            **dict.fromkeys(
-                ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output"), _DURATION
+        inference_stats=optional(
+            record(
+                **dict.fromkeys(
+                    ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output"), _DURATION
+                ),
+                cache_hit=_DURATION,
+                cache_miss=_DURATION,
             ),
-            cache_hit=_DURATION,
-            cache_miss=_DURATION,
+            before=_DURATION,
+            after=_DURATION,
         ),
         batch_stats=array(
             record(batch_size=COUNT, compute_input=_DURATION, compute_infer=_DURATION, compute_output=_DURATION)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from deployments.servable import Servable
-from deployments.statistics import run_sizes
+from deployments.statistics import FUNCTIONS, Statistics, run_sizes
 from deployments.tensors import Shape, TensorSpec
 from serve_app.protocols.datatypes import datatype_of
 
@@ -46,7 +46,7 @@ def statistics(servable: Servable) -> dict[str, Any]:
 
     `compute_input` is reading, inflating and decoding the request, `compute_output` encoding the answer; times are
     summed over successful requests, batched rows' time once for every request that shared it. `fail_causes` and
-    `replica`, whose counters these are, are additions of ours.
+    `replica`, whose counters these are, are additions of ours, as are `before` and `after`, the functions around it.
     Source: Triton's `docs/protocol/extension_statistics.md`.
     """
     totals, counters = servable.statistics, servable.run_counters
@@ -66,6 +66,7 @@ def statistics(servable: Servable) -> dict[str, Any]:
             "compute_output": _duration(count, totals.encode_ns),
             "cache_hit": _duration(0, 0),
             "cache_miss": _duration(0, 0),
+            **_functions(totals),
         },
         "batch_stats": [
             {
@@ -78,6 +79,15 @@ def statistics(servable: Servable) -> dict[str, Any]:
         ],
         "fail_causes": dict(totals.fail_causes),
         "replica": servable.replica,
+    }
+
+
+def _functions(totals: Statistics) -> dict[str, Any]:
+    """Return what the functions around the model took, where there are any."""
+    return {
+        stage: _duration(totals.success_count, getattr(totals, f"{stage}_ns"))
+        for stage in FUNCTIONS
+        if stage in totals.counts
     }
 
 
