@@ -13,12 +13,17 @@ _TAKES = {"b": "b", "i": "bi", "f": "bif", "s": "s"}
 """Which kinds of values (bool, integer, float, string) an input of each kind takes; the rest would lose them."""
 
 
+def converts(wanted: np.dtype[Any], given: np.dtype[Any]) -> bool:
+    """Return whether values of dtype `given` may become `wanted`: as `to_array` does, which looks at the values too."""
+    return _kind(given) in _TAKES.get(_kind(wanted), "")
+
+
 def to_array(spec: TensorSpec, value: Any) -> Array:
     """Return one input's array-like as an array of its dtype; raise `InvalidInput` where that would change a value."""
     array = _as_array(spec, value)
     if array.dtype == spec.dtype != STRING:
         return array
-    if _kind(array.dtype) not in _TAKES.get(_kind(spec.dtype), ""):
+    if not converts(spec.dtype, array.dtype):
         raise InvalidInput(
             f"input '{spec.name}': expected dtype {dtype_name(spec.dtype)}, got {dtype_name(array.dtype)}, "
             "which does not convert without loss"

@@ -48,3 +48,5 @@ class Answer:
     """What the function before the model took, waiting for it included."""
     after_ns: int = 0
     """Likewise the one after it."""
+    steps: tuple[tuple[str, int], ...] = ()
+    """Of a pipeline: each step and by how much it put off the end; they add up to `compute_ns`."""

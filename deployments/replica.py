@@ -80,12 +80,7 @@ class ModelReplica:
 
     async def predict(self, inputs: Mapping[str, Array], timeout_s: float | None = None) -> Answer:
         """Answer a Python handle's call; see `Servable.predict`."""
-        with self.servable.counted() as request:
-            request.decoded(inputs)
-            deadline_s = None if timeout_s is None else request.started_ns / 1e9 + timeout_s
-            answer = await self.servable.predict(inputs, deadline_s)
-            request.answered(answer)
-        return answer
+        return await self.servable.answer(inputs, timeout_s)
 
     async def check_health(self) -> None:
         """Raise where Serve should replace this replica: its device fails every call, or hangs in one."""

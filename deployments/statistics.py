@@ -49,6 +49,8 @@ class Stages:
     before_ns: int = 0
     """What the function before the model took, waiting for it included."""
     after_ns: int = 0
+    steps: tuple[tuple[str, int], ...] = ()
+    """Of a pipeline: its steps' parts of `compute_ns`."""
 
     @classmethod
     def between(cls, started_ns: int, decoded_ns: int, answered_ns: int, answer: Answer) -> Stages:
@@ -64,6 +66,7 @@ class Stages:
             now_ns - started_ns,
             answer.before_ns,
             answer.after_ns,
+            answer.steps,
         )
 
 

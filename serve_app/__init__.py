@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["gateway_app", "model_app"]
+__all__ = ["gateway_app", "model_app", "pipeline_app"]
 
 
 def __getattr__(name: str) -> Any:

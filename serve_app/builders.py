@@ -20,8 +20,10 @@ from deployments.replica import ReplicaOptions
 from serve_app.cluster import serve_run
 from serve_app.config.args import KNOBS, ModelArgs
 from serve_app.config.gateway_args import GatewayArgs
+from serve_app.config.pipeline_args import PipelineArgs
 from serve_app.config.sources import check_source
 from serve_app.config.surface import Limits, Surface
+from serve_app.pipeline.graph import in_order
 
 log = logging.getLogger("ray.serve")
 
@@ -43,6 +45,18 @@ def gateway_app(args: dict[str, Any]) -> Application:
         parsed = GatewayArgs.parse(args)
         parsed.check_tokens("args")
         return gateway.bind(parsed)
+
+
+def pipeline_app(args: dict[str, Any]) -> Application:
+    """Build one pipeline's application; raises `ConfigError` naming the key that is wrong."""
+    from serve_app.pipeline.replica import Pipeline
+
+    with serve_run.ends_serve_run():
+        parsed = PipelineArgs.parse(args)
+        parsed.check_tokens("args")
+        in_order(parsed)
+        pipeline: Any = Pipeline  # a Deployment since the decorator, which has no types
+        return pipeline.bind(parsed)
 
 
 def _revision(model: ModelArgs) -> str | None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gc
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
 from ray.serve import metrics as instruments
 
 from deployments.events import event
+from deployments.execution import Answer
 from deployments.replica import ModelReplica, ReplicaOptions
+from deployments.servable import Servable
+from deployments.tensors import Array
 from serve_app.cluster import progress
 from serve_app.config.surface import Surface
 from serve_app.config.tokens import Tokens
@@ -35,33 +39,18 @@ NEW_OBJECTS = 20_000
 garbage, and looking at those again and again took a seventh of the event loop's time (`bench/coalescing.py`)."""
 
 
-@serve.deployment(
-    name="KerasReplica",
-    ray_actor_options={"num_gpus": 1},
-    # Admission is the coalescer's, in the protocol's own form; Serve's limits stand behind it, far out.
-    max_ongoing_requests=4096,
-    max_queued_requests=8192,
-    # A load that fails once fails again: report it instead of trying for minutes.
-    max_constructor_retry_count=1,
-    health_check_period_s=2,
-    health_check_timeout_s=30,
-    graceful_shutdown_wait_loop_s=0.5,
-    logging_config={"enable_access_log": False},
-)
-@serve.ingress()
-class KerasReplica(ModelGrpcMethods, ModelReplica):
-    """One resident Keras model that answers HTTP and gRPC by itself; a Python handle calls `predict` and `describe`."""
+class ModelIngress(ModelGrpcMethods):
+    """A replica that answers HTTP and gRPC for its `servable`, by the settings of its `surface`."""
 
-    def __init__(self, options: ReplicaOptions, surface: Surface) -> None:
-        # Before the model loads, which takes long: what cannot be locked is not opened.
-        self.tokens = Tokens.opened(surface.tokens)
-        super().__init__(options, progress.teller(options.name, options.version))
-        self.surface = surface
-        if surface.shared_memory:
+    servable: Servable
+    surface: Surface
+
+    def open(self) -> None:
+        """Turn on what the surface asks for; say so where the server runs without its fast path."""
+        if self.surface.shared_memory:
             shared_memory_routes.turn_on(environment.shared_memory_folder())
-        if surface.metrics:
+        if self.surface.metrics:
             Publisher(self.servable, instruments).start()
-        self.meter = LoadMeter(self.servable, lambda: self.coalescer.options)
         if lacking := environment.missing():
             names = ", ".join(lacking)
             event(
@@ -84,9 +73,9 @@ class KerasReplica(ModelGrpcMethods, ModelReplica):
             fast_path.quicken(app, routes.prediction_paths if self.servable.trace is None else ())
         return app
 
-    async def record_autoscaling_stats(self) -> dict[str, float]:
-        """Return this replica's load; Serve asks where the deployment has an `autoscaling_config`."""
-        return self.meter.read()
+    async def predict(self, inputs: Mapping[str, Array], timeout_s: float | None = None) -> Answer:
+        """Answer a Python handle's call; see `Servable.predict`."""
+        return await self.servable.answer(inputs, timeout_s)
 
     def describe(self) -> dict[str, Any]:
         """Return what a Python handle needs to check a call before it sends it."""
@@ -96,3 +85,33 @@ class KerasReplica(ModelGrpcMethods, ModelReplica):
             "signature": self.servable.signature,
             "max_batch_size": self.servable.max_batch_size,
         }
+
+
+@serve.deployment(
+    name="KerasReplica",
+    ray_actor_options={"num_gpus": 1},
+    # Admission is the coalescer's, in the protocol's own form; Serve's limits stand behind it, far out.
+    max_ongoing_requests=4096,
+    max_queued_requests=8192,
+    # A load that fails once fails again: report it instead of trying for minutes.
+    max_constructor_retry_count=1,
+    health_check_period_s=2,
+    health_check_timeout_s=30,
+    graceful_shutdown_wait_loop_s=0.5,
+    logging_config={"enable_access_log": False},
+)
+@serve.ingress()
+class KerasReplica(ModelIngress, ModelReplica):
+    """One resident Keras model that answers HTTP and gRPC by itself; a Python handle calls `predict` and `describe`."""
+
+    def __init__(self, options: ReplicaOptions, surface: Surface) -> None:
+        # Before the model loads, which takes long: what cannot be locked is not opened.
+        self.tokens = Tokens.opened(surface.tokens)
+        ModelReplica.__init__(self, options, progress.teller(options.name, options.version))
+        self.surface = surface
+        self.meter = LoadMeter(self.servable, lambda: self.coalescer.options)
+        self.open()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Return this replica's load; Serve asks where the deployment has an `autoscaling_config`."""
+        return self.meter.read()

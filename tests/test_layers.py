@@ -23,9 +23,11 @@ ROOMS: Mapping[str, str] = {
     " deployments.candidates deployments.coalescing deployments.device deployments.loading deployments.planning"
     " deployments.replica deployments.fetching deployments.statistics",
     "serve_app": "builders",
-    "serve_app.builders": "ingress gateway cluster config"
+    "serve_app.builders": "pipeline ingress gateway cluster config"
     " deployments.replica deployments.processing deployments.loading deployments.planning deployments.fetching",
-    "serve_app.ingress": "fast_path grpc http cluster config observe front deployments.replica",
+    "serve_app.pipeline": "ingress client cluster config deployments.processing deployments.conversion"
+    " deployments.servable",
+    "serve_app.ingress": "fast_path grpc http cluster config observe front deployments.replica deployments.servable",
     "serve_app.gateway": "fast_path grpc http cluster config",
     "serve_app.fast_path": "http",
     "serve_app.grpc": "http cluster config protocols deployments.servable",
@@ -85,7 +87,7 @@ ALONE: Mapping[str, str] = {
     "PIL": "protocols",
     "ml_dtypes": "protocols",
     "psutil": "cli cluster front",
-    "ray": "cli builders ingress gateway fast_path grpc client cluster config replica",
+    "ray": "cli builders pipeline ingress gateway fast_path grpc client cluster config replica",
     "tensorflow": "candidates planning loading device",
     "keras": "loading planning",
     "tf_keras": "loading",

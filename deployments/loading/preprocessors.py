@@ -32,9 +32,8 @@ def of_task(model: Any, names: Sequence[str]) -> Preprocessor | None:
         return None
     (spec,) = wanted
 
-    @tf.function(input_signature=[tf.TensorSpec(spec.shape, tf.string if spec.dtype == STRING else spec.dtype)])
-    def made(rows: Any) -> Any:
-        return preprocessor(rows)
+    taken = tf.TensorSpec(spec.shape, tf.string if spec.dtype == STRING else spec.dtype)
+    made = tf.function(lambda rows: preprocessor(rows), input_signature=[taken])
 
     def call(**columns: Array) -> dict[str, Array]:
         with tf.device("/CPU:0"):

@@ -129,7 +129,7 @@ def _guess(column: Column) -> Array:
     shape = [2, *(8 if axis is None else axis for axis in spec.row_shape)]
     if spec.dtype == STRING:
         words: Array = np.array(_WORDS.get(column.form, (b"", b"")), dtype=object)
-        return np.broadcast_to(words.reshape(2, *[1] * (len(shape) - 1)), shape).copy()
+        return np.array(np.broadcast_to(words.reshape(2, *[1] * (len(shape) - 1)), shape))
     random = np.random.default_rng(0)
     if spec.dtype.kind in "iu":
         return np.asarray(random.integers(0, 2, shape), spec.dtype)

@@ -134,7 +134,7 @@ class Connection:
 
     def _opened_handle(self) -> HandleWay:
         with self._lock:
-            self._handle = self._handle or HandleWay(self.place.app_name)
+            self._handle = self._handle or HandleWay(self.place.app_name, self.place.deployment)
             return self._handle
 
 

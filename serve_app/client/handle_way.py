@@ -19,7 +19,8 @@ from deployments.tensors import Array, Arrays
 from serve_app.client.failures import ReplicaGone
 from serve_app.cluster.handles import open_handle, to_method
 
-DEPLOYMENT = "KerasReplica"
+DEPLOYMENTS = ("KerasReplica", "Pipeline")
+"""What answers as a model."""
 
 GRPC_BYTES = 1 << 20
 """Larger inputs go through the object store. gRPC ends at 4 MB both ways, and is slower from about here on."""
@@ -28,8 +29,8 @@ GRPC_BYTES = 1 << 20
 class HandleWay:
     """Calls the replicas of one application; safe to share between threads and event loops."""
 
-    def __init__(self, app_name: str) -> None:
-        handle = open_handle(DEPLOYMENT, app_name)
+    def __init__(self, app_name: str, deployment: str = DEPLOYMENTS[0]) -> None:
+        handle = open_handle(deployment, app_name)
         self._describe = to_method(handle, "describe", by_reference=True)
         self._by_grpc = to_method(handle, "predict", by_reference=False)
         self._by_reference = to_method(handle, "predict", by_reference=True)

@@ -11,7 +11,7 @@ import ray
 
 from deployments.errors import NotReady, UnknownModel
 from serve_app.client import background
-from serve_app.client.handle_way import DEPLOYMENT, HandleWay
+from serve_app.client.handle_way import DEPLOYMENTS, HandleWay
 from serve_app.cluster import controller
 from serve_app.cluster.directory import DeployedModel, deployed, models_in, pick
 from serve_app.config.paths import model_path, version_path
@@ -26,6 +26,8 @@ class Place:
     name: str
     version: str
     app_name: str
+    deployment: str
+    """Serve's name of what answers there."""
     front_door: tuple[str, int] | None
     """Host and port of an HAProxy on this node that routes to the model's replicas; None where there is none."""
     path: str
@@ -56,7 +58,19 @@ def find(name: str, version: str | None) -> Place:
     # Only these prefixes lead to that path over HTTP.
     is_routed = model.route_prefix.rstrip("/") in ("", model_path(name), version_path(name, model.version))
     front_door = _front_door(details, model.app_name) if is_routed else None
-    return Place(name, model.version, model.app_name, front_door, path)
+    deployment = deployment_of(details["applications"][model.app_name]) or DEPLOYMENTS[0]
+    return Place(name, model.version, model.app_name, deployment, front_door, path)
+
+
+def deployment_of(app: Mapping[str, Any]) -> str | None:
+    """Return the name of the deployment that answers for a model in an application; None where it holds none."""
+    return next((name for name in DEPLOYMENTS if name in app["deployments"]), None)
+
+
+def state_of(name: str, version: str | None) -> str:
+    """Return a deployed model's state, as in Triton's repository index; `UNAVAILABLE` where there is none."""
+    model = pick(models_in(controller.serve_details()), name, version)
+    return "UNAVAILABLE" if model is None else model.state
 
 
 def _composed(details: Mapping[str, Any], known: Mapping[str, DeployedModel]) -> dict[str, DeployedModel]:
@@ -64,8 +78,9 @@ def _composed(details: Mapping[str, Any], known: Mapping[str, DeployedModel]) ->
     names = {model.app_name for model in known.values()}
     found = {}
     for app in details["applications"].values():
-        if app["name"] not in names and DEPLOYMENT in app["deployments"] and app["status"] == "RUNNING":
-            told = background.run(HandleWay(app["name"]).describe(time.monotonic() + DESCRIBE_S))
+        deployment = deployment_of(app)
+        if app["name"] not in names and deployment is not None and app["status"] == "RUNNING":
+            told = background.run(HandleWay(app["name"], deployment).describe(time.monotonic() + DESCRIBE_S))
             found[told["name"]] = deployed(app, told["name"], told["version"])
     return found
 

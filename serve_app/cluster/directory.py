@@ -17,7 +17,7 @@ from serve_app.config.traffic import Traffic, choose, newest_first
 
 __all__ = ["MODELS_PREFIX", "DeployedModel", "Directory", "deployed", "models_in", "pick", "read_models", "unknown"]
 
-MODEL_BUILDER = "serve_app:model_app"
+MODEL_BUILDERS = ("serve_app:model_app", "serve_app:pipeline_app")
 REFRESH_S = 0.5
 """How old the view may be; a refresh is one actor call of about 2 ms."""
 
@@ -120,7 +120,7 @@ def _model(app: Mapping[str, Any]) -> DeployedModel | None:
     """Return the model that one application serves, or None where it is not ours."""
     config = app.get("deployed_app_config") or {}
     args = config.get("args") or {}
-    if config.get("import_path") != MODEL_BUILDER or "name" not in args:
+    if config.get("import_path") not in MODEL_BUILDERS or "name" not in args:
         return None
     return deployed(app, str(args["name"]), str(args.get("version", "1")))
 

@@ -12,7 +12,7 @@ from serve_app.protocols.datatypes import BY_NAME
 
 JSON = "JSON"
 """The datatype of strings that are JSON values: BYTES on the wire."""
-_ADDRESS = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
+ADDRESS = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
 
 
 class Tensor(BaseModel):
@@ -54,7 +54,7 @@ class Function(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    function: Annotated[str, Field(pattern=_ADDRESS)]
+    function: Annotated[str, Field(pattern=ADDRESS)]
     args: dict[str, Any] = {}
     per_row: bool | None = None
 

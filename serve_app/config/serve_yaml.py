@@ -13,12 +13,17 @@ from deployments.errors import ConfigError
 from serve_app.config import paths, placement, traffic
 from serve_app.config.args import ModelArgs
 from serve_app.config.gateway_args import GatewayArgs
+from serve_app.config.pipeline_args import PipelineArgs
 from serve_app.config.sources import check_source
 
 __all__ = ["ServeConfig", "check", "check_source", "read"]
 
 MODEL_APP = "serve_app:model_app"
 GATEWAY_APP = "serve_app:gateway_app"
+PIPELINE_APP = "serve_app:pipeline_app"
+
+
+Served = ModelArgs | PipelineArgs
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class ServeConfig:
     raw: Mapping[str, Any]
     """The whole YAML, as Serve takes it."""
     models: tuple[ModelArgs, ...]
+    pipelines: tuple[PipelineArgs, ...] = ()
     problems: Mapping[str, str] = field(default_factory=dict)
     """Application to why its model's source can be none, where the others are to be served all the same."""
 
@@ -35,7 +41,29 @@ class ServeConfig:
         """Return the config without these applications, by their names."""
         pairs = [(app, model) for app, model in self.pairs if app["name"] not in applications]
         left = [app for app in self.raw["applications"] if app.get("name") not in applications]
-        return ServeConfig({**self.raw, "applications": left}, tuple(model for _, model in pairs))
+        pipelines = tuple(pipeline for app, pipeline in self._pipeline_pairs if app["name"] not in applications)
+        return ServeConfig({**self.raw, "applications": left}, tuple(model for _, model in pairs), pipelines)
+
+    @property
+    def _pipeline_pairs(self) -> list[tuple[Mapping[str, Any], PipelineArgs]]:
+        apps = [app for app in self.raw["applications"] if app.get("import_path") == PIPELINE_APP]
+        return list(zip(apps, self.pipelines, strict=True))
+
+    @property
+    def answering(self) -> list[str]:
+        """The names of the applications that answer as models: models and pipelines."""
+        return [app["name"] for app, _ in (*self.pairs, *self._pipeline_pairs)]
+
+    @property
+    def served(self) -> list[Served]:
+        """The models, then the pipelines."""
+        return [*self.models, *self.pipelines]
+
+    @property
+    def pipeline_paths(self) -> list[str]:
+        """Each pipeline's path."""
+        pairs = self._pipeline_pairs
+        return [paths.path_of(each.name, each.version, app.get("route_prefix", "/")) for app, each in pairs]
 
     @property
     def pairs(self) -> list[tuple[Mapping[str, Any], ModelArgs]]:
@@ -64,17 +92,20 @@ def check(raw: Mapping[str, Any], *, strict: bool = True) -> ServeConfig:
     Unless `strict`, a source that can be no model is a problem of its model alone, as long as there is another.
     """
     models: list[ModelArgs] = []
+    pipelines: list[PipelineArgs] = []
     problems: dict[str, str] = {}
     for where, app in _applications(raw):
         args = app.get("args") or {}
         if app.get("import_path") == GATEWAY_APP:
             GatewayArgs.parse(args, f"{where}.args").check_tokens(f"{where}.args")
+        if app.get("import_path") == PIPELINE_APP:
+            pipelines.append(_pipeline(app, args, [*models, *pipelines], where))
         if app.get("import_path") != MODEL_APP:
             continue
         model = ModelArgs.parse(args, f"{where}.args")
         model.check_tokens(f"{where}.args")
         check_route(model, app.get("route_prefix", "/"), f"{where}.route_prefix")
-        check_unique(model, models, f"{where}.args")
+        check_unique(model, [*models, *pipelines], f"{where}.args")
         placement.check_options(app, model, where)
         try:
             check_source(model, f"{where}.args")
@@ -83,15 +114,36 @@ def check(raw: Mapping[str, Any], *, strict: bool = True) -> ServeConfig:
                 raise
             problems[app.get("name", where)] = str(error)
         models.append(model)
+    _check_steps(models, pipelines)
     if problems and len(problems) == len(models):
         raise ConfigError("; ".join(problems.values()))
     _check_schema(raw)
-    config = ServeConfig(raw, tuple(models), problems)
+    config = ServeConfig(raw, tuple(models), tuple(pipelines), problems)
     traffic.check_traffic(config.pairs, _applications(raw))
     return config
 
 
-def check_route(model: ModelArgs, prefix: str, where: str) -> None:
+def _pipeline(app: Mapping[str, Any], args: Any, others: Iterable[Served], where: str) -> PipelineArgs:
+    pipeline = PipelineArgs.parse(args, f"{where}.args")
+    pipeline.check_tokens(f"{where}.args")
+    check_route(pipeline, app.get("route_prefix", "/"), f"{where}.route_prefix")
+    check_unique(pipeline, others, f"{where}.args")
+    return pipeline
+
+
+def _check_steps(models: Iterable[Served], pipelines: Iterable[PipelineArgs]) -> None:
+    """Raise where a step names a model that is not declared beside it, or the pipeline itself."""
+    declared = {model.name for model in (*models, *pipelines)}
+    for pipeline in pipelines:
+        for step in pipeline.steps:
+            where = f"pipeline '{pipeline.name}', step '{step.name}'"
+            if step.model == pipeline.name:
+                raise ConfigError(f"{where}: expected another model than the pipeline itself")
+            if step.model is not None and step.model not in declared:
+                raise ConfigError(f"{where}: unknown model '{step.model}'; declared: {', '.join(sorted(declared))}")
+
+
+def check_route(model: Served, prefix: str, where: str) -> None:
     """Raise unless `prefix` is where clients look: the model's path, its version's, or `/` for a single model."""
     path = paths.model_path(model.name)
     if prefix not in {path, paths.version_path(model.name, model.version), "/"}:
@@ -101,7 +153,7 @@ def check_route(model: ModelArgs, prefix: str, where: str) -> None:
         )
 
 
-def check_unique(model: ModelArgs, others: Iterable[ModelArgs], where: str) -> None:
+def check_unique(model: Served, others: Iterable[Served], where: str) -> None:
     """Raise where another application serves the same version of the same model."""
     if any((other.name, other.version) == (model.name, model.version) for other in others):
         raise ConfigError(

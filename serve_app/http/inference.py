@@ -55,15 +55,15 @@ def server_timing(stages: Stages, batch_rows: int) -> bytes:
     around = b""
     if stages.before_ns or stages.after_ns:
         around = b"before;dur=%.3f, after;dur=%.3f, " % (stages.before_ns / 1e6, stages.after_ns / 1e6)
-    return (
-        b'decode;dur=%.3f, queue;dur=%.3f, batch;desc="rows %d";dur=%.3f, compute;dur=%.3f, encode;dur=%.3f, '
-        b"%btotal;dur=%.3f"
-    ) % (
+    for step, time_ns in stages.steps:  # they are the computing
+        around += b"step-%b;dur=%.3f, " % (step.encode(), time_ns / 1e6)
+    compute = b"" if stages.steps else b"compute;dur=%.3f, " % (stages.compute_ns / 1e6)
+    return (b'decode;dur=%.3f, queue;dur=%.3f, batch;desc="rows %d";dur=%.3f, %bencode;dur=%.3f, %btotal;dur=%.3f') % (
         stages.decode_ns / 1e6,
         stages.queue_ns / 1e6,
         batch_rows,
         stages.batch_ns / 1e6,
-        stages.compute_ns / 1e6,
+        compute,
         stages.encode_ns / 1e6,
         around,
         stages.total_ns / 1e6,

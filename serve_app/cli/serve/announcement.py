@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from serve_app.config.pipeline_args import PipelineArgs
 from serve_app.config.tokens import BY_SERVER, TokenSource
 
 INLINE_VALUES = 32
@@ -72,6 +73,18 @@ def model_lines(url: str, source: TokenSource = BY_SERVER) -> list[str]:
         f"{about['name']} version {about['versions'][0]}: {shapes} on {plan['device']}, {plan['precision']}",
         f"  runs as {chosen}{_speed(plan, chosen)}",
         f"  {curl_line(url, about)}{'' if token is None else f' -H {source.header()}'}",
+    ]
+
+
+def pipeline_lines(url: str, pipeline: PipelineArgs) -> list[str]:
+    """Return the lines about the pipeline at `url`: what it takes, its steps, and a curl line."""
+    token = min(pipeline.tokens.read() or (), default=None)
+    about = _get(url, token)
+    shapes = ", ".join(f"{t['name']} {t['datatype']} {t['shape']}" for t in about["inputs"])
+    return [
+        f"{about['name']} version {about['versions'][0]}: {shapes}, a pipeline",
+        f"  {' -> '.join(step.name for step in pipeline.steps)}",
+        f"  {curl_line(url, about)}{'' if token is None else f' -H {pipeline.tokens.header()}'}",
     ]
 
 

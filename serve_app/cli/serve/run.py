@@ -115,4 +115,7 @@ def _announce(config: ServeConfig, http: Mapping[str, Any]) -> None:
     for path, model in zip(config.paths, config.models, strict=True):
         for line in announcement.model_lines(f"{base}{path}", model.tokens):
             say(f"  {line}")
+    for path, pipeline in zip(config.pipeline_paths, config.pipelines, strict=True):
+        for line in announcement.pipeline_lines(f"{base}{path}", pipeline):
+            say(f"  {line}")
     say(f"the page: {base}/   metrics for Prometheus: {base}/metrics")

@@ -32,7 +32,7 @@ def wait_until_running(config: ServeConfig, stop: threading.Event, show: Show, *
 
     said: dict[str, str] = {}
     failed: dict[str, str] = {}
-    models = {app["name"] for app, _ in config.pairs}
+    models = set(config.answering)
     unplaced = Unplaced(demands_of(config), say)
     while not stop.is_set():
         apps = ray_serve.status().applications
@@ -48,7 +48,7 @@ def wait_until_running(config: ServeConfig, stop: threading.Event, show: Show, *
                 say(f"{name}: {app.status.lower()}")
         if apps and all(app.status == "RUNNING" for name, app in apps.items() if name not in failed):
             return set(failed)
-        steps = progress.steps((model.label, model.name, model.version) for model in config.models)
+        steps = progress.steps((each.label, each.name, each.version) for each in config.served)
         for name, (fraction, step) in steps.items():
             show(name, fraction, step)
         unplaced.look(steps, free)
@@ -62,7 +62,7 @@ def wait_until_answering(config: ServeConfig, http: Mapping[str, Any], stop: thr
 
     ends_s = time.monotonic() + ANSWER_S
     base = announcement.base_url(http)
-    waiting = [f"{base}{path}/ready" for path in config.paths]
+    waiting = [f"{base}{path}/ready" for path in (*config.paths, *config.pipeline_paths)]
     while waiting and not stop.wait(POLL_S):
         waiting = [url for url in waiting if not announcement.answers(url)]
         if time.monotonic() > ends_s:
