@@ -38,6 +38,10 @@ class NotReady(SoloError):
     cause = "overloaded"
 
 
+class ReplicaGone(NotReady):
+    """The way to a replica broke, or it died, with the request under way: that says nothing about the request."""
+
+
 class Overloaded(SoloError):
     """The queue is full; `retry_after_s` is when a place should be free by the measured drain rate."""
 

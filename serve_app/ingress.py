@@ -25,6 +25,7 @@ from serve_app.http.asgi import App
 from serve_app.http.cors import with_cors
 from serve_app.http.guard import guarded, is_ready_path
 from serve_app.http.model_routes import ModelRoutes
+from serve_app.lane import server as lane
 from serve_app.observe import tracing
 from serve_app.observe.load_meter import LoadMeter
 from serve_app.observe.metrics import Publisher
@@ -70,8 +71,12 @@ class ModelIngress(ModelGrpcMethods):
         app = with_cors(guarded(routes, self.tokens, is_ready_path), self.surface.cors_origins)
         if fast_path is not None:
             # A trace needs Serve's span open around it.
-            fast_path.quicken(app, routes.prediction_paths if self.servable.trace is None else ())
+            fast_path.quicken(app, routes.prediction_paths if self.servable.trace is None else (), self._open_lane)
         return app
+
+    async def _open_lane(self) -> Any:
+        replica = serve.get_replica_context().replica_id
+        return await lane.serve(self.servable, replica.deployment_id.app_name, replica.unique_id)
 
     async def predict(self, inputs: Mapping[str, Array], timeout_s: float | None = None) -> Answer:
         """Answer a Python handle's call; see `Servable.predict`."""

@@ -27,12 +27,14 @@ ROOMS: Mapping[str, str] = {
     " deployments.replica deployments.processing deployments.loading deployments.planning deployments.fetching",
     "serve_app.pipeline": "ingress client cluster config deployments.processing deployments.conversion"
     " deployments.servable",
-    "serve_app.ingress": "fast_path grpc http cluster config observe front deployments.replica deployments.servable",
+    "serve_app.ingress": "fast_path grpc lane http cluster config observe front deployments.replica"
+    " deployments.servable",
     "serve_app.gateway": "fast_path grpc http cluster config",
     "serve_app.fast_path": "http",
     "serve_app.grpc": "http cluster config protocols deployments.servable",
     "serve_app.http": "cluster config page openapi protocols deployments.servable deployments.statistics",
-    "serve_app.client": "cluster config protocols front deployments.conversion",
+    "serve_app.client": "lane cluster config protocols front deployments.conversion",
+    "serve_app.lane": "http protocols deployments.servable",
     "serve_app.cluster": "config front",
     "serve_app.observe": "autoscaling deployments.servable deployments.statistics deployments.coalescing",
     "serve_app.config": "protocols deployments.processing deployments.fetching",

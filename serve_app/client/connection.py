@@ -7,15 +7,16 @@ import threading
 import time
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakKeyDictionary
 
-from deployments.errors import NotReady
+from deployments.errors import NotReady, ReplicaGone
 from deployments.tensors import Array, Arrays, Signature
 from serve_app.client import background, http_messages, lookup, values
-from serve_app.client.failures import ReplicaGone
 from serve_app.client.handle_way import HandleWay, left_s
 from serve_app.client.http_messages import Wire
 from serve_app.client.http_way import HttpWay
 from serve_app.client.lookup import Place
+from serve_app.lane.client import Lanes
 from serve_app.protocols.errors import Unauthorized
 
 Transport = Literal["auto", "http", "handle"]
@@ -49,6 +50,7 @@ class Connection:
         self.token = token
         self.http = None if place.front_door is None or transport == "handle" else HttpWay(*place.front_door)
         self._falls_back = transport == "auto"
+        self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, Lanes] = WeakKeyDictionary()
         self._handle: HandleWay | None = None
         self._lock = threading.Lock()
         self.wire: Wire
@@ -112,6 +114,10 @@ class Connection:
         raise AssertionError("unreachable")
 
     async def _attempt(self, piece: Arrays, deadline_s: float | None, attempt: int) -> Arrays:
+        if attempt == 0 and self._falls_back and self.place.has_lane:
+            answer = await self._lane().ask(piece, deadline_s)
+            if answer is not None:
+                return answer.outputs
         size_bytes = values.size_bytes(piece)
         # A way that failed twice may be gone itself; the handle finds replicas without it.
         http = self._http_for(size_bytes)
@@ -123,6 +129,14 @@ class Connection:
             # Opening it asks the controller, with blocking calls.
             handle = await asyncio.to_thread(self._opened_handle)
         return await handle.predict(self._named(piece), size_bytes, deadline_s)
+
+    def _lane(self) -> Lanes:
+        """Return the lanes to this node's replicas, for the running loop."""
+        loop = asyncio.get_running_loop()
+        lanes = self._lanes.get(loop)
+        if lanes is None:
+            lanes = self._lanes[loop] = Lanes(self.place.app_name, self.description.signature)
+        return lanes
 
     def _http_for(self, size_bytes: int) -> HttpWay | None:
         """Return the front door where it is the way for a piece of this size."""

@@ -13,10 +13,9 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
 from ray.serve.handle import DeploymentHandle
 
-from deployments.errors import DeadlineExceeded, NotReady, Overloaded, PredictionFailed, SoloError
+from deployments.errors import DeadlineExceeded, NotReady, Overloaded, PredictionFailed, ReplicaGone, SoloError
 from deployments.execution import Answer
 from deployments.tensors import Array, Arrays
-from serve_app.client.failures import ReplicaGone
 from serve_app.cluster.handles import open_handle, to_method
 
 DEPLOYMENTS = ("KerasReplica", "Pipeline")

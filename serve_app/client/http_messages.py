@@ -19,11 +19,11 @@ from deployments.errors import (
     NotReady,
     Overloaded,
     PredictionFailed,
+    ReplicaGone,
     SoloError,
     UnknownModel,
 )
 from deployments.tensors import Array, Arrays, Signature, TensorSpec
-from serve_app.client.failures import ReplicaGone
 from serve_app.front.haproxy import NOT_FOUND, UNAVAILABLE
 from serve_app.protocols.datatypes import BY_NAME, DATATYPES, datatype_of
 from serve_app.protocols.errors import Unauthorized

@@ -14,8 +14,7 @@ import time
 from collections.abc import Mapping
 from weakref import WeakKeyDictionary
 
-from deployments.errors import DeadlineExceeded
-from serve_app.client.failures import ReplicaGone
+from deployments.errors import DeadlineExceeded, ReplicaGone
 from serve_app.client.http_messages import Buffers, Reply
 
 CONNECT_S = 2.0

@@ -26,12 +26,14 @@ class Place:
     name: str
     version: str
     app_name: str
-    deployment: str
-    """Serve's name of what answers there."""
     front_door: tuple[str, int] | None
     """Host and port of an HAProxy on this node that routes to the model's replicas; None where there is none."""
     path: str
     """The model's path under the Open Inference Protocol, with the version where the caller insists on one."""
+    deployment: str = DEPLOYMENTS[0]
+    """Serve's name of what answers there."""
+    has_lane: bool = False
+    """Whether this application answers every request for the model, so that its replicas may be asked directly."""
 
 
 def find(name: str, version: str | None) -> Place:
@@ -59,7 +61,8 @@ def find(name: str, version: str | None) -> Place:
     is_routed = model.route_prefix.rstrip("/") in ("", model_path(name), version_path(name, model.version))
     front_door = _front_door(details, model.app_name) if is_routed else None
     deployment = deployment_of(details["applications"][model.app_name]) or DEPLOYMENTS[0]
-    return Place(name, model.version, model.app_name, deployment, front_door, path)
+    has_lane = version is not None or model.route_prefix.rstrip("/") in ("", model_path(name))
+    return Place(name, model.version, model.app_name, front_door, path, deployment, has_lane)
 
 
 def deployment_of(app: Mapping[str, Any]) -> str | None:

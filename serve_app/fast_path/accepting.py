@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import uvicorn
@@ -22,6 +22,14 @@ import uvicorn
 from serve_app.fast_path import custody
 from serve_app.fast_path.parser import predicting
 from serve_app.fast_path.past_serve import FastPath
+
+Beside = Callable[[], Awaitable[Any]]
+_beside: list[Beside] = []
+
+
+def open_beside(make: Beside) -> None:
+    """Have what `make` returns (None for nothing) opened with this process's HTTP server, and closed with it."""
+    _beside.append(make)
 
 
 def tend_connections() -> None:
@@ -51,6 +59,8 @@ def tend_connections() -> None:
             make = functools.partial(_protocol, self)
             # uvicorn closes these with its own.
             self.servers += [Taker(sock, make, loop) for sock in sockets or ()]
+        for opened in [await make_beside() for make_beside in _beside]:
+            self.servers += [] if opened is None else [opened]
 
     uvicorn.Server.startup = startup  # type: ignore[method-assign]
 

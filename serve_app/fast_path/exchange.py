@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from serve_app.fast_path.custodian import ANSWERING
 from serve_app.http.asgi import Message, Receive, Scope, Send
 from serve_app.http.errors import error_response
+from serve_app.http.stepping import Stepping
 
 JOINED_BYTES = 65536
 """An answer up to this length is copied behind its head: cheaper than a second piece for the system call."""
@@ -39,26 +40,21 @@ class Handler(Protocol):
         ...
 
 
-class Exchange:
+class Exchange(Stepping):
     """One prediction and its answer, in the place of uvicorn's `RequestResponseCycle`, whose public names it has."""
 
     __slots__ = (
-        *("_body", "_coroutine", "_handler", "_headers", "_is_cancelled", "_protocol", "_reader"),
-        *("_status", "_waits"),
+        *("_body", "_handler", "_headers", "_protocol", "_reader", "_status"),
         *("disconnected", "keep_alive", "missing_bytes", "response_complete"),
     )
 
     def __init__(self, protocol: Any, handler: Handler, keep_alive: bool, body_bytes: int) -> None:
+        super().__init__()
         self._protocol = protocol
         self._handler = handler
         self._body: list[bytes] = []
-        self._coroutine: Coroutine[Any, Any, None] | None = None
-        self._waits: asyncio.Future[Any] | None = None
-        """What the app waits for."""
         self._reader: asyncio.Future[None] | None = None
         """Done when the body is whole, where the app waits for that."""
-        self._is_cancelled = False
-        """Whether the app's next wait is to be cancelled."""
         self._status = 0
         self._headers: Any = ()
         self.keep_alive = keep_alive
@@ -84,18 +80,12 @@ class Exchange:
     def begin(self) -> None:
         """Run the app as far as it gets; nothing if it has begun."""
         if self._coroutine is None and not self.response_complete:
-            self._coroutine = self._handler.answer(self._protocol.scope, self.receive, self.send, self.cancel)
-            self._step(None)
+            self._begin_with(self._handler.answer(self._protocol.scope, self.receive, self.send, self.cancel))
 
     def leave(self) -> None:
         """Cancel whatever the app waits for: the client is gone."""
         self.disconnected = True
         self.cancel()
-
-    def cancel(self) -> None:
-        """Cancel what the app waits for, or will wait for next."""
-        if self._waits is None or not self._waits.cancel():
-            self._is_cancelled = True
 
     async def receive(self) -> Message:
         """Return the whole body as ASGI's one message."""
@@ -118,34 +108,6 @@ class Exchange:
             await flow.drain()
         if not self.disconnected:
             self._write(message["body"])
-
-    def _step(self, _: object) -> None:
-        """Carry the app on to where it waits next, as a task would."""
-        coroutine = self._coroutine
-        if coroutine is None:
-            return
-        try:
-            waits = coroutine.send(None)
-        except StopIteration:
-            self._end(None)
-        except (KeyboardInterrupt, SystemExit):
-            self._end(None)
-            raise
-        except BaseException as error:
-            self._end(error)
-        else:
-            self._wait_for(waits)
-
-    def _wait_for(self, waits: asyncio.Future[Any] | None) -> None:
-        if waits is None:  # `asyncio.sleep(0)`
-            self._protocol.loop.call_soon(self._step, None)
-            return
-        waits._asyncio_future_blocking = False
-        self._waits = waits
-        waits.add_done_callback(self._step)
-        if self._is_cancelled:
-            self._is_cancelled = False
-            waits.cancel()
 
     def _write(self, body: bytes) -> None:
         protocol = self._protocol

@@ -13,9 +13,16 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from deployments.errors import DeadlineExceeded, InvalidInput, NotReady, Overloaded, PredictionFailed, UnknownModel
+from deployments.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    NotReady,
+    Overloaded,
+    PredictionFailed,
+    ReplicaGone,
+    UnknownModel,
+)
 from deployments.tensors import STRING, Signature, TensorSpec
-from serve_app.client.failures import ReplicaGone
 from serve_app.client.http_messages import Reply, Wire, error_of
 from serve_app.client.http_way import HttpWay
 from serve_app.front.haproxy import UNAVAILABLE
