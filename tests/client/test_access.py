@@ -61,7 +61,7 @@ def test_http_alone_says_what_is_missing(place: Place, token: str | None) -> Non
 class Handle:
     """What Serve's handle tells about the model."""
 
-    def __init__(self, app_name: str) -> None:
+    def __init__(self, app_name: str, deployment: str = "KerasReplica") -> None:
         self.app_name = app_name
 
     async def describe(self, deadline_s: float | None) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from serve_app.cli import progress
 from serve_app.cli.serve import announcement
 from serve_app.cli.serve.say import say
 from serve_app.cli.serve.waiting import wait_until_answering, wait_until_running
+from serve_app.cli.stopping import Stop
 from serve_app.cluster import controller, running
 from serve_app.cluster.joining import joined
 from serve_app.config import changes, serve_yaml
@@ -24,10 +23,9 @@ def deploy(path: Path, port: int | None, address: str | None) -> None:
     where a model cannot be served; the others are then served all the same.
     """
     server = None if address else running.find(_port_of(path, port))
-    stop = threading.Event()
+    stop = Stop()
     with joined(server, address):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
+        stop.on()
         config = serve_yaml.read(path)
         lines = changes.between(controller.configured(), config.raw["applications"])
         for line in lines:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +14,7 @@ from serve_app.cli.serve import own_session
 from serve_app.cli.serve.say import say
 from serve_app.cli.serve.waiting import wait_until_answering, wait_until_running
 from serve_app.cli.serve.watching import Watch
+from serve_app.cli.stopping import Stop
 from serve_app.cluster import controller, running
 from serve_app.cluster.deploying import cluster
 from serve_app.cluster.ending import end
@@ -67,11 +66,11 @@ def _serve(make: Callable[[], ServeConfig], options: Options) -> int:
 
 
 def _run(raw: dict[str, Any], config: ServeConfig, options: Options) -> None:
-    stop = threading.Event()
-    _stop_on_signals(stop)
+    stop = Stop()
+    stop.on()
     with cluster(raw, config, options, say):
         # Ray's core replaces the handlers with ones that print a stack and die (ray 2.60).
-        _stop_on_signals(stop)
+        stop.on()
         with progress.shown(sys.stdout, say) as show:
             config = config.without(wait_until_running(config, stop, show, strict=options.strict))
         wait_until_answering(config, raw["http_options"], stop)
@@ -81,7 +80,7 @@ def _run(raw: dict[str, Any], config: ServeConfig, options: Options) -> None:
         say("stopping")
 
 
-def _stay(http_port: int, stop: threading.Event) -> None:
+def _stay(http_port: int, stop: Stop) -> None:
     """Be found by `solo deploy`, and say what changes, until `stop` is set."""
     with running.announced(cluster_address(), http_port):
         Watch(controller.applications, say).until(stop)
@@ -98,11 +97,6 @@ def with_address(raw: Mapping[str, Any], options: Options) -> dict[str, Any]:
     http["host"] = options.host or http.get("host", DEFAULT_HOST)
     http["port"] = options.port or http.get("port", DEFAULT_PORT)
     return {**raw, "http_options": http}
-
-
-def _stop_on_signals(stop: threading.Event) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
 
 
 def _announce(config: ServeConfig, http: Mapping[str, Any]) -> None:

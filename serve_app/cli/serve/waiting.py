@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from deployments.errors import LoadError
 from serve_app.cli.progress import Show
 from serve_app.cli.serve.say import say
 from serve_app.cli.serve.unplaced import Unplaced
+from serve_app.cli.stopping import Stop
 from serve_app.cluster import progress
 from serve_app.cluster.following import FAILED
 from serve_app.cluster.reports import reason_in
@@ -22,7 +22,7 @@ ANSWER_S = 30.0
 """How long the front door may take to learn of a replica that runs."""
 
 
-def wait_until_running(config: ServeConfig, stop: threading.Event, show: Show, *, strict: bool) -> set[str]:
+def wait_until_running(config: ServeConfig, stop: Stop, show: Show, *, strict: bool) -> set[str]:
     """Poll Serve until every application runs or has failed; return those that have, each said with its reason.
 
     Raises `LoadError` with the reason where no model can be served, where the gateway fails, and if `strict` where
@@ -56,7 +56,7 @@ def wait_until_running(config: ServeConfig, stop: threading.Event, show: Show, *
     return set(failed)
 
 
-def wait_until_answering(config: ServeConfig, http: Mapping[str, Any], stop: threading.Event) -> None:
+def wait_until_answering(config: ServeConfig, http: Mapping[str, Any], stop: Stop) -> None:
     """Wait for the front door: it learns of a running replica a moment later than Serve's controller."""
     from serve_app.cli.serve import announcement
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from serve_app.cli.stopping import Stop
 from serve_app.config import changes
 
 LOOK_S = 2.0
@@ -23,7 +23,7 @@ class Watch:
         self._say = say
         self._known = look()
 
-    def until(self, stop: threading.Event) -> None:
+    def until(self, stop: Stop) -> None:
         """Look and speak until `stop` is set; a controller that is away has nothing to say."""
         while not stop.wait(LOOK_S):
             try:
