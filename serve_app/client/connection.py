@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from deployments.errors import NotReady, ReplicaGone
@@ -53,6 +53,8 @@ class Connection:
         self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, Lanes] = WeakKeyDictionary()
         self._handle: HandleWay | None = None
         self._lock = threading.Lock()
+        self.key: Any = None
+        """Under what the process knows it."""
         self.wire: Wire
         self.description: Description
         self.described_s = float("-inf")
@@ -114,8 +116,8 @@ class Connection:
         raise AssertionError("unreachable")
 
     async def _attempt(self, piece: Arrays, deadline_s: float | None, attempt: int) -> Arrays:
-        if attempt == 0 and self._falls_back and self.place.has_lane:
-            answer = await self._lane().ask(piece, deadline_s)
+        if attempt == 0 and self.may_use_lane:
+            answer = await self.lanes().ask(piece, deadline_s)
             if answer is not None:
                 return answer.outputs
         size_bytes = values.size_bytes(piece)
@@ -130,7 +132,12 @@ class Connection:
             handle = await asyncio.to_thread(self._opened_handle)
         return await handle.predict(self._named(piece), size_bytes, deadline_s)
 
-    def _lane(self) -> Lanes:
+    @property
+    def may_use_lane(self) -> bool:
+        """Whether the model's replicas may be asked directly."""
+        return self._falls_back and self.place.has_lane
+
+    def lanes(self) -> Lanes:
         """Return the lanes to this node's replicas, for the running loop."""
         loop = asyncio.get_running_loop()
         lanes = self._lanes.get(loop)

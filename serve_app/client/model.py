@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
-from deployments.errors import ConfigError, InvalidInput, NotReady, UnknownModel
+from deployments.errors import ConfigError, InvalidInput, NotReady, ReplicaGone, UnknownModel
 from deployments.tensors import Array, Arrays, Rows, Signature
 from serve_app.client import background, lookup, values
 from serve_app.client.connection import Connection, Transport, connect
@@ -52,6 +53,7 @@ class Model:
         self.version = None if version is None else str(version)
         self.transport: Transport = transport
         self._token = token
+        self._asked: Connection | None = None
 
     def predict(self, inputs: Any, timeout_s: float | None = 60.0) -> Answer:
         """Return the outputs of `inputs`: one `[rows, ...]` array-like, or a dict of them by input name.
@@ -79,6 +81,29 @@ class Model:
         """Do what `predict` does without blocking the event loop; cancelling it cancels the call."""
         return await self._predict(inputs, _deadline_s(timeout_s))
 
+    async def ask(self, inputs: Mapping[str, Array], deadline_s: float | None) -> Arrays | None:
+        """Return the outputs, in the signature's order, by a lane, where one is open and `inputs` fit.
+
+        None: `predict_async` is to be asked, which opens what is closed, and converts. For callers that ask one model
+        again and again, from one event loop.
+        """
+        connection = self._asked
+        if connection is None or connection is not _connections.get(connection.key):
+            connection = self._asked = _connections.get(self._key())
+        if connection is None or not connection.may_use_lane:
+            return None
+        try:
+            rows = connection.description.signature.check(inputs)
+        except InvalidInput:
+            return None
+        if rows.count > connection.description.max_batch_size:
+            return None
+        try:
+            answer = await connection.lanes().ask(rows.arrays, deadline_s)
+        except ReplicaGone:
+            return None
+        return None if answer is None else answer.outputs
+
     @property
     def signature(self) -> Signature:
         """The names, dtypes and shapes of the model's inputs and outputs, as it is deployed now."""
@@ -104,8 +129,10 @@ class Model:
             known = _connections.get(key)
             if known is not None and known.described_s >= not_before_s:
                 return known
-            _connections[key] = connect(self.name, self.version, self.transport, deadline_s, self._offered)
-            return _connections[key]
+            connection = connect(self.name, self.version, self.transport, deadline_s, self._offered)
+            connection.key = key
+            _connections[key] = connection
+            return connection
 
     def _key(self) -> Key:
         return lookup.cluster_id(), self.name, self.version, self.transport, self._offered
@@ -113,6 +140,10 @@ class Model:
     @property
     def _offered(self) -> str | None:
         return self._token or tokens.bearer()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel without the way that this process has open."""
+        return {**self.__dict__, "_asked": None}
 
     def __repr__(self) -> str:
         version = "" if self.version is None else f", version={self.version!r}"
