@@ -16,6 +16,7 @@ from serve_app.client.handle_way import HandleWay, left_s
 from serve_app.client.http_messages import Wire
 from serve_app.client.http_way import HttpWay
 from serve_app.client.lookup import Place
+from serve_app.lane.blocking import BlockingLanes
 from serve_app.lane.client import Lanes
 from serve_app.protocols.errors import Unauthorized
 
@@ -53,6 +54,7 @@ class Connection:
         self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, Lanes] = WeakKeyDictionary()
         self._handle: HandleWay | None = None
         self._lock = threading.Lock()
+        self._blocking: BlockingLanes | None = None
         self.key: Any = None
         """Under what the process knows it."""
         self.wire: Wire
@@ -94,6 +96,11 @@ class Connection:
 
     def predict_once(self, piece: Arrays, deadline_s: float | None) -> Arrays:
         """Return the outputs of one piece, blocking this thread and waking no other; no retries."""
+        if self.may_use_lane:
+            if self._blocking is None:
+                self._blocking = BlockingLanes(self.place.app_name, self.description.signature)
+            if (answer := self._blocking.ask(piece, deadline_s)) is not None:
+                return answer.outputs
         size_bytes = values.size_bytes(piece)
         if (http := self._http_for(size_bytes)) is not None:
             return self.wire.decode(http.exchange(self.wire.encode(piece, left_s(deadline_s)), deadline_s))
