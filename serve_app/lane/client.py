@@ -38,8 +38,8 @@ class Lanes:
         now_s = time.monotonic()
         if now_s - self._looked_s > LOOK_S and self._looking is None:
             self._looking = asyncio.ensure_future(self._look())
-            if not self._lanes:
-                await asyncio.shield(self._looking)
+        if self._looking is not None and not self._lanes:
+            await asyncio.shield(self._looking)
         lane = self._least_busy()
         return None if lane is None else await lane.ask(arrays, deadline_s, self._signature)
 
