@@ -28,6 +28,7 @@ from deployments.planning import cache, turns
 from deployments.processing.around import Around, Inner
 from deployments.processing.options import ProcessingOptions
 from deployments.processing.preparing import Preparing
+from deployments.response_cache import ResponseCache
 from deployments.servable import Servable
 from deployments.tensors import Array
 
@@ -56,6 +57,8 @@ class ReplicaOptions:
     tf32: bool = False
     labels: tuple[str, ...] = ()
     nonfinite: Literal["pass", "refuse"] = "pass"
+    cache_mb: float = 0.0
+    """Memory for answers to equal requests; 0: none are kept."""
     processing: ProcessingOptions = field(default_factory=ProcessingOptions)
     """The functions around the model."""
     hang_timeout_s: float = 60.0
@@ -137,6 +140,7 @@ def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, He
         signature_name=options.source.signature_name,
         method_name=planned.model.method_name,
         nonfinite=options.nonfinite,
+        cache=ResponseCache(int(options.cache_mb * 2**20)) if options.cache_mb else None,
         plan_report=plan.report,
         lengths=plan.lengths if functions is None else None,
         is_ready=lambda: health.is_well,

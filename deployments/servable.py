@@ -12,6 +12,7 @@ import numpy as np
 from deployments.errors import InvalidInput, PredictionFailed, cause_of
 from deployments.execution import Answer
 from deployments.lengths import Lengths
+from deployments.response_cache import ResponseCache
 from deployments.statistics import RunCounters, Stages, Statistics
 from deployments.tensors import Array, Arrays, Rows, Signature, TensorSpec
 
@@ -42,6 +43,8 @@ class Servable:
     """What the signature says that it is for."""
     nonfinite: Literal["pass", "refuse"] = "pass"
     """What becomes of NaN and infinity in inputs and outputs: passed on as they are, or an error."""
+    cache: ResponseCache | None = None
+    """Answers for equal requests; None: every request is computed."""
     statistics: Statistics = field(default_factory=Statistics)
     plan_report: Callable[[], Mapping[str, Any]] | None = None
     """Returns the plan's table for `GET …/plan`."""
@@ -99,13 +102,24 @@ class Servable:
         refuses = self.nonfinite == "refuse"
         if refuses and (spec := _first_nonfinite(self.signature.inputs, rows.arrays)) is not None:
             raise InvalidInput(f"input '{spec.name}' holds NaN or infinity, which this model refuses")
-        if self.lengths is None:
-            answer = await self.coalescer.submit(rows, deadline_s)
+        if self.cache is None:
+            answer = await self._computed(rows, deadline_s)
         else:
-            answer = await self.coalescer.submit(self.lengths.pad(rows), deadline_s)
-            answer.outputs = self.lengths.cut(answer.outputs, rows)
+            key, kept = self.cache.find(rows)
+            if kept is not None:
+                return kept
+            answer = await self._computed(rows, deadline_s)
         if refuses and (spec := _first_nonfinite(self.signature.outputs, answer.outputs)) is not None:
             raise PredictionFailed(f"output '{spec.name}' holds NaN or infinity")
+        if self.cache is not None:
+            self.cache.keep(key, answer)
+        return answer
+
+    async def _computed(self, rows: Rows, deadline_s: float | None) -> Answer:
+        if self.lengths is None:
+            return await self.coalescer.submit(rows, deadline_s)
+        answer = await self.coalescer.submit(self.lengths.pad(rows), deadline_s)
+        answer.outputs = self.lengths.cut(answer.outputs, rows)
         return answer
 
 

@@ -120,6 +120,7 @@ def replica_options(model: ModelArgs, revision: str | None = None) -> ReplicaOpt
         tf32=model.tf32,
         labels=model.labels,
         nonfinite=model.nonfinite,
+        cache_mb=model.cache_mb,
         processing=ProcessingOptions(
             before=None if model.before is None else model.before.options(model.inputs),
             after=None if model.after is None else model.after.options(model.outputs),

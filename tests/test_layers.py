@@ -45,9 +45,9 @@ ROOMS: Mapping[str, str] = {
     "serve_app.front": "",
     "serve_app.autoscaling": "",
     # deployments: likewise.
-    "deployments.replica": "servable health processing planning coalescing loading fetching device"
+    "deployments.replica": "servable response_cache health processing planning coalescing loading fetching device"
     " execution tensors formats source errors events",
-    "deployments.servable": "statistics execution lengths tensors errors",
+    "deployments.servable": "response_cache statistics execution lengths tensors errors",
     "deployments.processing": "planning coalescing execution lengths model conversion modules tensors errors",
     "deployments.health": "execution tensors errors events",
     "deployments.planning": "candidates device loading lengths model tensors source errors events",
@@ -56,6 +56,7 @@ ROOMS: Mapping[str, str] = {
     "deployments.fetching": "source errors events",
     "deployments.device": "errors events",
     "deployments.candidates": "model tensors errors events",
+    "deployments.response_cache": "execution tensors",
     "deployments.statistics": "execution",
     "deployments.lengths": "tensors errors",
     "deployments.model": "tensors",

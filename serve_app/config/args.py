@@ -134,6 +134,7 @@ class ModelArgs(SurfaceArgs):
     after: Function | None = None
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
+    cache_mb: Annotated[float, Field(ge=0)] = 0.0
     before_processes: Annotated[int, Field(ge=0, le=64)] = 0
     preprocessor: bool = True
     nonfinite: Literal["pass", "refuse"] = "pass"

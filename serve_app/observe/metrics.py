@@ -65,6 +65,8 @@ FAMILIES = (
     Family("keras_solo_padded_rows_total", "counter", "Rows run only to fill a batch up to an allowed size."),
     Family("keras_solo_retried_batches_total", "counter", "Batches that failed and were run again row by row."),
     Family("keras_solo_refusals_total", "counter", "Requests that the queue refused or gave up.", ("cause",)),
+    Family("keras_solo_cache_lookups_total", "counter", "Requests that asked the response cache.", ("outcome",)),
+    Family("keras_solo_cache_bytes", "gauge", "Memory that kept answers take."),
     Family("keras_solo_queue_rows", "gauge", "Rows that wait for the device."),
     Family("keras_solo_traces_after_ready", "gauge", "Times the model was traced in a request; above 0 is a defect."),
     Family("keras_solo_memory_bytes", "gauge", "Resident memory: host, and device where that is a GPU.", ("kind",)),
@@ -145,6 +147,10 @@ def samples(servable: Servable) -> Iterator[Sample]:
     for stage in (*STAGES, *(stage for stage in FUNCTIONS if stage in totals.counts)):
         yield from _histogram_samples(STAGE, {"stage": stage}, totals.counts[stage], getattr(totals, f"{stage}_ns"))
     yield from _run_samples(servable)
+    if (cache := servable.cache) is not None:
+        yield "keras_solo_cache_lookups_total", {"outcome": "hit"}, cache.hits
+        yield "keras_solo_cache_lookups_total", {"outcome": "miss"}, cache.misses
+        yield "keras_solo_cache_bytes", {}, cache.size_bytes
     yield "keras_solo_queue_rows", {}, servable.waiting_rows
     yield "keras_solo_traces_after_ready", {}, servable.traces_after_ready()
     for kind, size_bytes in servable.memory_bytes().items():

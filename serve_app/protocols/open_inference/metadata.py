@@ -49,7 +49,7 @@ def statistics(servable: Servable) -> dict[str, Any]:
     `replica`, whose counters these are, are additions of ours, as are `before` and `after`, the functions around it.
     Source: Triton's `docs/protocol/extension_statistics.md`.
     """
-    totals, counters = servable.statistics, servable.run_counters
+    totals, counters, cache = servable.statistics, servable.run_counters, servable.cache
     count = totals.success_count
     return {
         "name": servable.name,
@@ -64,8 +64,8 @@ def statistics(servable: Servable) -> dict[str, Any]:
             "compute_input": _duration(count, totals.decode_ns),
             "compute_infer": _duration(count, totals.compute_ns + totals.batch_ns),
             "compute_output": _duration(count, totals.encode_ns),
-            "cache_hit": _duration(0, 0),
-            "cache_miss": _duration(0, 0),
+            "cache_hit": _duration(0, 0) if cache is None else _duration(cache.hits, cache.hit_ns),
+            "cache_miss": _duration(0, 0) if cache is None else _duration(cache.misses, cache.miss_ns),
             **_functions(totals),
         },
         "batch_stats": [
