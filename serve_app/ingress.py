@@ -25,7 +25,6 @@ from serve_app.http.asgi import App
 from serve_app.http.cors import with_cors
 from serve_app.http.guard import guarded, is_ready_path
 from serve_app.http.model_routes import ModelRoutes
-from serve_app.lane import server as lane
 from serve_app.observe import tracing
 from serve_app.observe.load_meter import LoadMeter
 from serve_app.observe.metrics import Publisher
@@ -75,6 +74,9 @@ class ModelIngress(ModelGrpcMethods):
         return app
 
     async def _open_lane(self) -> Any:
+        """Let this node's processes ask this replica directly; only the fast path opens lanes, and they need it."""
+        from serve_app.lane import server as lane
+
         replica = serve.get_replica_context().replica_id
         return await lane.serve(self.servable, replica.deployment_id.app_name, replica.unique_id)
 

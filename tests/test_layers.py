@@ -34,7 +34,7 @@ ROOMS: Mapping[str, str] = {
     "serve_app.grpc": "http cluster config protocols deployments.servable",
     "serve_app.http": "cluster config page openapi protocols deployments.servable deployments.statistics",
     "serve_app.client": "lane cluster config protocols front deployments.conversion",
-    "serve_app.lane": "http protocols deployments.servable",
+    "serve_app.lane": "fast_path http protocols deployments.servable",
     "serve_app.cluster": "config front",
     "serve_app.observe": "autoscaling deployments.servable deployments.statistics deployments.coalescing",
     "serve_app.config": "protocols deployments.processing deployments.fetching",

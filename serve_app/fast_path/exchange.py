@@ -14,9 +14,9 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from serve_app.fast_path.custodian import ANSWERING
+from serve_app.fast_path.stepping import Stepping
 from serve_app.http.asgi import Message, Receive, Scope, Send
 from serve_app.http.errors import error_response
-from serve_app.http.stepping import Stepping
 
 JOINED_BYTES = 65536
 """An answer up to this length is copied behind its head: cheaper than a second piece for the system call."""

@@ -12,8 +12,8 @@ from typing import Any
 from deployments.errors import InvalidInput, SoloError
 from deployments.events import failure
 from deployments.servable import Servable
+from serve_app.fast_path.stepping import Stepping
 from serve_app.http.errors import text_of
-from serve_app.http.stepping import Stepping
 from serve_app.lane import frames, places
 
 
