@@ -35,9 +35,18 @@ def of_task(model: Any, names: Sequence[str]) -> Preprocessor | None:
     taken = tf.TensorSpec(spec.shape, tf.string if spec.dtype == STRING else spec.dtype)
     made = tf.function(lambda rows: preprocessor(rows), input_signature=[taken])
 
+    ways = [made, preprocessor]
+
     def call(**columns: Array) -> dict[str, Array]:
+        rows = tf.constant(columns[spec.name])
         with tf.device("/CPU:0"):
-            result = made(tf.constant(columns[spec.name]))
+            try:
+                result = ways[0](rows)
+            except Exception:
+                if len(ways) == 1:
+                    raise
+                result = preprocessor(rows)
+                ways.pop(0)  # Python of its own, that no graph takes
         if isinstance(result, (tuple, list)):  # (x, y, sample_weight)
             result = result[0]
         if not isinstance(result, dict):

@@ -103,6 +103,35 @@ def test_the_receipt_adds_up_to_the_total(tab: Tab) -> None:
     assert sum(widths) == pytest.approx(whole, abs=15)
 
 
+@pytest.mark.parametrize(
+    ("parts", "shown"),
+    [
+        (
+            {"decode": 1, "queue": 0, "batch": 1, "compute": 2, "encode": 1, "before": 3, "after": 4, "total": 12},
+            ["decode", "before", "queue", "batch", "compute", "after", "encode"],
+        ),
+        (
+            {"decode": 1, "queue": 0, "batch": 1, "encode": 1, "step-find": 5, "step-read": 4, "total": 12},
+            ["decode", "queue", "batch", "find", "read", "encode"],
+        ),
+    ],
+)
+def test_functions_and_steps_have_their_parts(tab: Tab, parts: dict[str, float], shown: list[str]) -> None:
+    stages = [{"name": name, "durationMs": number, "note": None} for name, number in parts.items()]
+    labels, numbers, grown = tab.run(
+        """import('/page/receipt.js').then(({ receipt }) => {
+            const { node, show } = receipt();
+            show({ receipt: [{ name: 'decode', durationMs: 1 }], roundTripMs: 20 });
+            show({ receipt: STAGES, roundTripMs: 20 });
+            return [[...node.querySelectorAll('dt')].map(one => one.textContent),
+                    [...node.querySelectorAll('.number')].map(one => parseFloat(one.textContent)),
+                    [...node.querySelectorAll('.stack span')].map(one => one.style.flexGrow / 1e6)];
+        })""".replace("STAGES", json.dumps(stages))
+    )
+    assert labels == shown
+    assert sum(numbers) == sum(grown) == parts["total"]
+
+
 def test_clear_empties_the_board(tab: Tab) -> None:
     draw(tab, "7")
     verdict(tab, "draw")
