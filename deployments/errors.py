@@ -28,6 +28,10 @@ class InvalidInput(SoloError):
     """A request's data does not fit the model or its protocol; the text names the field and the expectation."""
 
 
+class UnknownSequence(InvalidInput):
+    """A request goes on with a sequence that is not under way here."""
+
+
 class UnknownModel(SoloError):
     """No such model or model version is deployed here."""
 

@@ -29,13 +29,16 @@ from deployments.processing.around import Around, Inner
 from deployments.processing.options import ProcessingOptions
 from deployments.processing.preparing import Preparing
 from deployments.response_cache import ResponseCache
+from deployments.sequences import SequenceOptions, Sequences
 from deployments.servable import Servable
-from deployments.tensors import Array
+from deployments.tensors import Array, Signature
 
 if TYPE_CHECKING:
     from deployments.loading import Precision, Source
     from deployments.planning.from_source import Planned
     from deployments.planning.options import PlanOptions, Progress
+    from deployments.planning.plan import Plan
+    from deployments.processing.starting import Functions
 
 
 TURN_LIMIT_S = 120.0
@@ -57,6 +60,8 @@ class ReplicaOptions:
     tf32: bool = False
     labels: tuple[str, ...] = ()
     nonfinite: Literal["pass", "refuse"] = "pass"
+    sequences: SequenceOptions | None = None
+    """Which of the model's tensors are states that are kept between requests."""
     cache_mb: float = 0.0
     """Memory for answers to equal requests; 0: none are kept."""
     processing: ProcessingOptions = field(default_factory=ProcessingOptions)
@@ -128,11 +133,14 @@ def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, He
     if functions is not None:
         inner = Inner(plan.signature, coalescer, plan.lengths)
         whole = functions.join(inner, coalesce, options.plan.inline_bound_ms)
+    sequences = None
+    if options.sequences is not None:
+        sequences = Sequences(plan.signature, options.sequences, coalescer.submit)
     health = Health(options.name, coalescer, plan.sample, options.hang_timeout_s, whole)
     servable = Servable(
         name=options.name,
         version=options.version,
-        signature=plan.signature if functions is None else functions.signature,
+        signature=_signature(plan, functions, sequences),
         coalescer=whole,
         max_batch_size=plan.batch_sizes[-1],
         labels=options.labels,
@@ -140,6 +148,7 @@ def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, He
         signature_name=options.source.signature_name,
         method_name=planned.model.method_name,
         nonfinite=options.nonfinite,
+        sequences=sequences,
         cache=ResponseCache(int(options.cache_mb * 2**20)) if options.cache_mb else None,
         plan_report=plan.report,
         lengths=plan.lengths if functions is None else None,
@@ -152,6 +161,13 @@ def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, He
     ready = f"model '{options.name}' version {options.version}: ready in {servable.startup_s:.1f} s"
     event("model_ready", ready, **about, seconds=round(servable.startup_s, 2))
     return servable, health, coalescer
+
+
+def _signature(plan: Plan, functions: Functions | None, sequences: Sequences | None) -> Signature:
+    """Return what clients see: the functions' tensors, the model's without its states, or the model's."""
+    if functions is not None:
+        return functions.signature
+    return plan.signature if sequences is None else sequences.signature
 
 
 def _planned(options: ReplicaOptions, tell: Progress, preparing: Preparing) -> Planned:

@@ -13,6 +13,7 @@ from deployments.errors import InvalidInput, PredictionFailed, cause_of
 from deployments.execution import Answer
 from deployments.lengths import Lengths
 from deployments.response_cache import ResponseCache
+from deployments.sequences import Sequences, SequenceStep
 from deployments.statistics import RunCounters, Stages, Statistics
 from deployments.tensors import Array, Arrays, Rows, Signature, TensorSpec
 
@@ -43,6 +44,8 @@ class Servable:
     """What the signature says that it is for."""
     nonfinite: Literal["pass", "refuse"] = "pass"
     """What becomes of NaN and infinity in inputs and outputs: passed on as they are, or an error."""
+    sequences: Sequences | None = None
+    """The states of a recurrent model between requests; None: every request stands alone."""
     cache: ResponseCache | None = None
     """Answers for equal requests; None: every request is computed."""
     statistics: Statistics = field(default_factory=Statistics)
@@ -92,8 +95,10 @@ class Servable:
             request.answered(answer)
         return answer
 
-    async def predict(self, inputs: Mapping[str, Array], deadline_s: float | None = None) -> Answer:
-        """Check `inputs` (name to `[batch, ...]` array) and return their answer.
+    async def predict(
+        self, inputs: Mapping[str, Array], deadline_s: float | None = None, step: SequenceStep | None = None
+    ) -> Answer:
+        """Check `inputs` (name to `[batch, ...]` array) and return their answer; `step` is theirs in a sequence.
 
         Raises `InvalidInput` before anything is queued, `Overloaded` or `DeadlineExceeded` where admission
         refuses, `PredictionFailed` where the model fails.
@@ -103,19 +108,21 @@ class Servable:
         if refuses and (spec := _first_nonfinite(self.signature.inputs, rows.arrays)) is not None:
             raise InvalidInput(f"input '{spec.name}' holds NaN or infinity, which this model refuses")
         if self.cache is None:
-            answer = await self._computed(rows, deadline_s)
+            answer = await self._computed(rows, deadline_s, step)
         else:
             key, kept = self.cache.find(rows)
             if kept is not None:
                 return kept
-            answer = await self._computed(rows, deadline_s)
+            answer = await self._computed(rows, deadline_s, None)
         if refuses and (spec := _first_nonfinite(self.signature.outputs, answer.outputs)) is not None:
             raise PredictionFailed(f"output '{spec.name}' holds NaN or infinity")
         if self.cache is not None:
             self.cache.keep(key, answer)
         return answer
 
-    async def _computed(self, rows: Rows, deadline_s: float | None) -> Answer:
+    async def _computed(self, rows: Rows, deadline_s: float | None, step: SequenceStep | None) -> Answer:
+        if self.sequences is not None:
+            return await self.sequences.submit(rows, deadline_s, step)
         if self.lengths is None:
             return await self.coalescer.submit(rows, deadline_s)
         answer = await self.coalescer.submit(self.lengths.pad(rows), deadline_s)

@@ -17,6 +17,7 @@ from deployments.loading import Source
 from deployments.planning.options import PlanOptions
 from deployments.processing.options import ProcessingOptions
 from deployments.replica import ReplicaOptions
+from deployments.sequences import SequenceOptions
 from serve_app.cluster import serve_run
 from serve_app.config.args import KNOBS, ModelArgs
 from serve_app.config.gateway_args import GatewayArgs
@@ -121,6 +122,7 @@ def replica_options(model: ModelArgs, revision: str | None = None) -> ReplicaOpt
         labels=model.labels,
         nonfinite=model.nonfinite,
         cache_mb=model.cache_mb,
+        sequences=None if model.sequences is None else SequenceOptions(**model.sequences.model_dump()),
         processing=ProcessingOptions(
             before=None if model.before is None else model.before.options(model.inputs),
             after=None if model.after is None else model.after.options(model.outputs),

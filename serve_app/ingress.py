@@ -76,8 +76,12 @@ class ModelIngress(ModelGrpcMethods):
     async def _open_lane(self) -> Any:
         """Let this node's processes ask this replica directly; only the fast path opens lanes, and they need it."""
         from serve_app.lane import server as lane
+        from serve_app.lane.peers import LanePeers
 
         replica = serve.get_replica_context().replica_id
+        if (sequences := self.servable.sequences) is not None:
+            app_name = replica.deployment_id.app_name
+            sequences.peers = LanePeers(app_name, replica.unique_id, self.servable.signature)
         return await lane.serve(self.servable, replica.deployment_id.app_name, replica.unique_id)
 
     async def predict(self, inputs: Mapping[str, Array], timeout_s: float | None = None) -> Answer:

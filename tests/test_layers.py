@@ -24,7 +24,8 @@ ROOMS: Mapping[str, str] = {
     " deployments.replica deployments.fetching deployments.statistics",
     "serve_app": "builders",
     "serve_app.builders": "pipeline ingress gateway cluster config"
-    " deployments.replica deployments.processing deployments.loading deployments.planning deployments.fetching",
+    " deployments.replica deployments.sequences deployments.processing deployments.loading deployments.planning"
+    " deployments.fetching",
     "serve_app.pipeline": "ingress client cluster config deployments.processing deployments.conversion"
     " deployments.servable",
     "serve_app.ingress": "fast_path grpc lane http cluster config observe front deployments.replica"
@@ -34,20 +35,20 @@ ROOMS: Mapping[str, str] = {
     "serve_app.grpc": "http cluster config protocols deployments.servable",
     "serve_app.http": "cluster config page openapi protocols deployments.servable deployments.statistics",
     "serve_app.client": "lane cluster config protocols front deployments.conversion",
-    "serve_app.lane": "fast_path http protocols deployments.servable",
+    "serve_app.lane": "fast_path http protocols deployments.servable deployments.sequences",
     "serve_app.cluster": "config front",
     "serve_app.observe": "autoscaling deployments.servable deployments.statistics deployments.coalescing",
     "serve_app.config": "protocols deployments.processing deployments.fetching",
     "serve_app.page": "protocols",
     "serve_app.openapi": "protocols",
     "serve_app.load": "protocols",
-    "serve_app.protocols": "deployments.servable deployments.statistics",
+    "serve_app.protocols": "deployments.sequences deployments.servable deployments.statistics",
     "serve_app.front": "",
     "serve_app.autoscaling": "",
     # deployments: likewise.
-    "deployments.replica": "servable response_cache health processing planning coalescing loading fetching device"
-    " execution tensors formats source errors events",
-    "deployments.servable": "response_cache statistics execution lengths tensors errors",
+    "deployments.replica": "servable sequences response_cache health processing planning coalescing loading fetching"
+    " device execution tensors formats source errors events",
+    "deployments.servable": "sequences response_cache statistics execution lengths tensors errors",
     "deployments.processing": "planning coalescing execution lengths model conversion modules tensors errors",
     "deployments.health": "execution tensors errors events",
     "deployments.planning": "candidates device loading lengths model tensors source errors events",
@@ -57,6 +58,7 @@ ROOMS: Mapping[str, str] = {
     "deployments.device": "errors events",
     "deployments.candidates": "model tensors errors events",
     "deployments.response_cache": "execution tensors",
+    "deployments.sequences": "execution tensors errors",
     "deployments.statistics": "execution",
     "deployments.lengths": "tensors errors",
     "deployments.model": "tensors",

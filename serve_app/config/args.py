@@ -95,6 +95,16 @@ class SurfaceArgs(Args):
             raise ConfigError(f"{where}.{error}") from None
 
 
+class SequencesArgs(BaseModel):
+    """How a recurrent model's states are kept between the requests of one sequence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    states: Annotated[dict[str, str], Field(min_length=1)]
+    max_idle_s: Annotated[float, Field(gt=0)] = 60.0
+    max_sequences: Positive = 1024
+
+
 class ModelArgs(SurfaceArgs):
     """What one model is and how it is served. The README's table explains every key."""
 
@@ -134,6 +144,7 @@ class ModelArgs(SurfaceArgs):
     after: Function | None = None
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
+    sequences: SequencesArgs | None = None
     cache_mb: Annotated[float, Field(ge=0)] = 0.0
     before_processes: Annotated[int, Field(ge=0, le=64)] = 0
     preprocessor: bool = True
@@ -215,6 +226,10 @@ class ModelArgs(SurfaceArgs):
         for key, function in (("inputs", "before"), ("outputs", "after"), ("before_processes", "before")):
             if getattr(self, key) and getattr(self, function) is None:
                 raise ValueError(f"{key}: expected '{function}' beside it, whose rows it is about")
+        if self.sequences is not None:
+            for key in ("before", "after", "cache_mb", "allowed_lengths"):
+                if getattr(self, key):
+                    raise ValueError(f"{key}: expected none beside sequences, whose states it would not know")
         for key in ("inputs", "outputs"):
             names = [tensor.name for tensor in getattr(self, key)]
             if len(set(names)) != len(names):

@@ -20,7 +20,7 @@ from serve_app.grpc.messages import ModelInferResponse
 from serve_app.protocols.datatypes import Datatype, datatype_of, require_datatype
 from serve_app.protocols.open_inference import binary
 from serve_app.protocols.open_inference.classification import classify
-from serve_app.protocols.open_inference.fields import require_integer, require_shape
+from serve_app.protocols.open_inference.fields import require_integer, require_shape, step_of
 from serve_app.protocols.open_inference.request import InferRequest, Wanted
 from serve_app.protocols.shared_memory import BYTE_SIZE, OFFSET, REGION, Place, place_of, regions
 
@@ -72,7 +72,8 @@ class GrpcCodec:
         timeout_us = require_integer("the request", parameters, "timeout")
         inputs = self._decode_inputs(request.inputs, request.raw_input_contents)
         wanted = self._wanted(request.outputs) if request.outputs else self._all
-        return InferRequest(inputs, wanted, request.id, timeout_us / 1e6 if timeout_us else None)
+        step = step_of(parameters) if "sequence_id" in parameters else None
+        return InferRequest(inputs, wanted, request.id, timeout_us / 1e6 if timeout_us else None, step)
 
     def encode(self, outputs: Arrays, request: InferRequest) -> Any:
         """Return the wanted outputs as a `ModelInferResponse`."""

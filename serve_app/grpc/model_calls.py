@@ -37,7 +37,7 @@ class ModelCalls:
             decoded = self._codec.decode(parse(ModelInferRequest, body))
             request.decoded(decoded.inputs)
             deadline_s = None if decoded.timeout_s is None else request.started_ns / 1e9 + decoded.timeout_s
-            answer = await self.servable.predict(decoded.inputs, deadline_s)
+            answer = await self.servable.predict(decoded.inputs, deadline_s, decoded.step)
             request.answered(answer)
             return self._codec.encode(answer.outputs, decoded)
 

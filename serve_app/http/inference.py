@@ -40,7 +40,7 @@ class Inference:
             request.decoded(decoded.inputs)
             deadline_s = deadline_of(decoded.timeout_s, headers, request.started_ns)
             with WhileWaiting(receive):
-                answer = await self.servable.predict(decoded.inputs, deadline_s)
+                answer = await self.servable.predict(decoded.inputs, deadline_s, decoded.step)
             request.answered(answer)
             response = codec.encode(answer.outputs, decoded)
             if headers.get(b"accept-encoding") in bodies.CODINGS:

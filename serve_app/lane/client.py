@@ -7,8 +7,11 @@ import itertools
 import time
 from typing import Any
 
+import orjson
+
 from deployments.errors import DeadlineExceeded, ReplicaGone
 from deployments.execution import Answer
+from deployments.sequences import SequenceStep
 from deployments.tensors import Arrays, Signature
 from serve_app.lane import frames, places
 
@@ -42,6 +45,14 @@ class Lanes:
             await asyncio.shield(self._looking)
         lane = self._least_busy()
         return None if lane is None else await lane.ask(arrays, deadline_s, self._signature)
+
+    async def others(self, own: str) -> dict[str, _Lane]:
+        """Return the lanes to all replicas but the one whose socket is `own`, by socket; looks at the folder first."""
+        if time.monotonic() - self._looked_s > LOOK_S and self._looking is None:
+            self._looking = asyncio.ensure_future(self._look())
+        if self._looking is not None:
+            await asyncio.shield(self._looking)
+        return {path: lane for path, lane in self._lanes.items() if path != own}
 
     def close(self) -> None:
         """Hang up."""
@@ -96,13 +107,18 @@ class _Lane(asyncio.Protocol):
         self._splitter = frames.Splitter()
         self._loop = asyncio.get_running_loop()
 
-    async def ask(self, arrays: Arrays, deadline_s: float | None, signature: Signature) -> Answer:
-        """Return the replica's answer."""
+    async def ask(
+        self, arrays: Arrays, deadline_s: float | None, signature: Signature, step: SequenceStep | None = None
+    ) -> Answer:
+        """Return the replica's answer, to a step of a sequence of its own where one is given."""
         number = next(self._numbers)
         timeout_s = None if deadline_s is None else deadline_s - time.monotonic()
         if timeout_s is not None and timeout_s <= 0:
             raise DeadlineExceeded("the request's deadline has passed")
-        pieces = frames.ask(number, arrays, timeout_s)
+        if step is None:
+            pieces = frames.ask(number, arrays, timeout_s)
+        else:
+            pieces = frames.ask_step(number, arrays, timeout_s, step)
         self.waiting[number] = future = self._loop.create_future()
         self.asked += 1
         self.transport.write(b"".join(pieces))
@@ -119,6 +135,16 @@ class _Lane(asyncio.Protocol):
         if kind == frames.ERROR:
             raise frames.error_in(body)
         return frames.answer_in(body, signature.outputs)
+
+    async def forget(self, sequence: int | str) -> None:
+        """Have the replica end a sequence, and return once it has."""
+        number = next(self._numbers)
+        self.waiting[number] = future = self._loop.create_future()
+        self.transport.write(frames.plain(number, frames.FORGET, orjson.dumps(sequence)))
+        try:
+            await future
+        finally:
+            self.waiting.pop(number, None)
 
     def connection_made(self, transport: Any) -> None:
         """Keep the transport."""

@@ -6,6 +6,8 @@
     ANSWER    queue_ns, compute_ns: u64, batch_rows: u64, tensors
     ERROR     JSON: kind, text, retry_after_s
     HELLO     what the replica answers for, a digest of its signature: the first frame that it sends
+    STEP      timeout_s, bytes: u64, JSON of a sequence's id, start and end, padded, tensors: of this replica alone
+    FORGET    JSON of a sequence's id: it begins anew elsewhere; answered by FORGET
     tensor    axes: u64, size of each: u64, bytes: u64, its bytes, padded to a multiple of 8
 
 Little-endian. Everything is a multiple of 8 bytes from the frame's beginning, so that arrays are aligned. The order of
@@ -25,18 +27,26 @@ import orjson
 from deployments import errors
 from deployments.errors import InvalidInput, Overloaded, PredictionFailed, SoloError
 from deployments.execution import Answer
+from deployments.sequences import SequenceStep
 from deployments.tensors import STRING, Array, Arrays, Signature, TensorSpec
 from serve_app.protocols.datatypes import BY_NAME
 from serve_app.protocols.open_inference import binary
 
-ASK, CANCEL, ANSWER, ERROR, HELLO = range(5)
+ASK, CANCEL, ANSWER, ERROR, HELLO, STEP, FORGET = range(7)
 HEAD = struct.Struct("<IQB3x")
 MAX_BYTES = 1 << 30
 """Of one frame: more is no frame of ours."""
 _TIMEOUT = struct.Struct("<d")
 _TIMES = struct.Struct("<3Q")
 _U64 = struct.Struct("<Q")
-_SIMPLE = (errors.InvalidInput, errors.UnknownModel, errors.NotReady, errors.DeadlineExceeded, errors.PredictionFailed)
+_SIMPLE = (
+    errors.UnknownSequence,
+    errors.InvalidInput,
+    errors.UnknownModel,
+    errors.NotReady,
+    errors.DeadlineExceeded,
+    errors.PredictionFailed,
+)
 _KINDS = {kind.__name__: kind for kind in _SIMPLE}
 """Errors that are their text alone."""
 
@@ -52,6 +62,20 @@ def digest(signature: Signature) -> bytes:
 def ask(number: int, arrays: Arrays, timeout_s: float | None) -> Pieces:
     """Return a request as pieces to be written."""
     return _framed(number, ASK, [_TIMEOUT.pack(timeout_s or 0.0)], arrays)
+
+
+def ask_step(number: int, arrays: Arrays, timeout_s: float | None, step: SequenceStep) -> Pieces:
+    """Return a request of a sequence as pieces to be written."""
+    told = orjson.dumps([step.number, step.is_start, step.is_end])
+    told += b" " * (-len(told) % 8)
+    return _framed(number, STEP, [_TIMEOUT.pack(timeout_s or 0.0) + _U64.pack(len(told)) + told], arrays)
+
+
+def step_in(body: memoryview, specs: Iterable[TensorSpec]) -> tuple[Arrays, float | None, SequenceStep]:
+    """Return a request of a sequence; raises `InvalidInput`."""
+    (timeout_s,), (size,) = _TIMEOUT.unpack_from(body), _U64.unpack_from(body, 8)
+    step = SequenceStep(*orjson.loads(body[16 : 16 + size]))
+    return tuple(_tensors(body, 16 + size, specs)), timeout_s or None, step
 
 
 def answer(number: int, answered: Answer) -> Pieces:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from deployments.errors import InvalidInput, SoloError
-from deployments.events import failure
+from deployments.events import event, failure
 from deployments.servable import Servable
 from serve_app.fast_path.stepping import Stepping
 from serve_app.http.errors import text_of
@@ -37,12 +38,16 @@ class Lane(asyncio.Protocol):
         """Begin, or cancel, what is asked; hang up on whoever speaks something else."""
         try:
             for number, kind, body in self._splitter.feed(data):
-                if kind == frames.ASK:
-                    call = _Call(self, number, body)
+                if kind in (frames.ASK, frames.STEP):
+                    call = _Call(self, number, body, kind == frames.STEP)
                     self._calls[number] = call
                     call.begin()
                 elif kind == frames.CANCEL and (known := self._calls.get(number)) is not None:
                     known.cancel()
+                elif kind == frames.FORGET:
+                    if self.servable.sequences is not None:
+                        self.servable.sequences.forget(orjson.loads(body))
+                    self.transport.write(frames.plain(number, frames.FORGET))
         except ValueError:
             self.transport.abort()
 
@@ -60,13 +65,14 @@ class Lane(asyncio.Protocol):
 class _Call(Stepping):
     """One request and its answer."""
 
-    __slots__ = ("_body", "_lane", "_number")
+    __slots__ = ("_body", "_is_step", "_lane", "_number")
 
-    def __init__(self, lane: Lane, number: int, body: memoryview) -> None:
+    def __init__(self, lane: Lane, number: int, body: memoryview, is_step: bool) -> None:
         super().__init__()
         self._lane = lane
         self._number = number
         self._body = body
+        self._is_step = is_step
 
     def begin(self) -> None:
         self._begin_with(self._answer())
@@ -76,13 +82,20 @@ class _Call(Stepping):
         with servable.counted() as request:
             servable.check_room()
             specs = servable.signature.inputs
-            arrays, timeout_s = frames.asked_in(self._body, specs)
+            step = None
+            if self._is_step:
+                arrays, timeout_s, step = frames.step_in(self._body, specs)
+            else:
+                arrays, timeout_s = frames.asked_in(self._body, specs)
             if len(arrays) != len(specs):
                 raise InvalidInput(f"expected {len(specs)} inputs, got {len(arrays)}")
             inputs = {spec.name: array for spec, array in zip(specs, arrays, strict=True)}
             request.decoded(inputs)
             deadline_s = None if timeout_s is None else request.started_ns / 1e9 + timeout_s
-            answer = await servable.predict(inputs, deadline_s)
+            if step is not None and servable.sequences is not None:
+                answer = await servable.sequences.submit_here(servable.signature.check(inputs), deadline_s, step)
+            else:
+                answer = await servable.predict(inputs, deadline_s)
             request.answered(answer)
             pieces = frames.answer(self._number, answer)
         if self._lane.is_open:
@@ -104,18 +117,22 @@ async def serve(servable: Servable, app_name: str, replica: str) -> asyncio.Abst
     base = places.folder()
     if base is None:
         return None
-    base.mkdir(mode=0o700, exist_ok=True)
     path = places.path(base, app_name, replica)
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
     digest = frames.digest(servable.signature)
-    return await _bound(lambda: Lane(servable, digest), path)
+    try:
+        base.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        return await _bound(lambda: Lane(servable, digest), path)
+    except OSError as error:  # a folder whose name is too long for a socket's, or on a file system without them
+        event("no_lane", f"model '{servable.name}': asked over HTTP alone: {error}", model=servable.name)
+        return None
 
 
 async def _bound(make: Callable[[], Lane], path: Path) -> asyncio.AbstractServer:
     loop = asyncio.get_running_loop()
     # Under another name first: who looks in the folder finds only sockets that accept.
-    hidden = path.with_name(f".{path.name}-{time.monotonic_ns() % 10**6}")
+    hidden = path.with_name(f".{path.name[-8:]}")
     server = await loop.create_unix_server(make, str(hidden))
     hidden.rename(path)
     return server

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import orjson
 
+from deployments.sequences import SequenceStep
 from deployments.servable import Servable
 from deployments.tensors import Array, Arrays
 
@@ -40,6 +41,8 @@ class Decoded(Protocol):
     inputs: Mapping[str, Array]
     timeout_s: float | None
     """The protocol's own time limit, counted from the request's arrival."""
+    step: SequenceStep | None
+    """Of which sequence it is, and where in it."""
 
 
 RequestT = TypeVar("RequestT", bound=Decoded)
@@ -72,6 +75,7 @@ class Untimed:
     form: Any = None
     """What the answer's form depends on."""
     timeout_s: float | None = None
+    step: SequenceStep | None = None
 
 
 @dataclass(frozen=True, slots=True)

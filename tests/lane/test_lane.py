@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -103,9 +104,16 @@ class Replica:
 LANES: list[server.Lane] = []
 
 
+@pytest.fixture
+def base() -> Iterator[Path]:
+    """A folder with a short name: a socket's ends at 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="lane-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(autouse=True)
-def lanes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("RAY_SERVE_HAPROXY_SERVER_STATE_BASE", str(tmp_path))
+def lanes(base: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_SERVER_STATE_BASE", str(base))
     made = server.Lane.connection_made
 
     def keep(self: server.Lane, transport: Any) -> None:
@@ -250,9 +258,9 @@ def test_no_lane_is_no_answer(ask: Any) -> None:
 
 
 @BOTH
-def test_a_file_of_a_killed_replica_is_passed_over(ask: Any, tmp_path: Path) -> None:
+def test_a_file_of_a_killed_replica_is_passed_over(ask: Any, base: Path) -> None:
     Replica("app", "alive")
-    left = places.path(tmp_path / "lanes", "app", "killed")
+    left = places.path(base / "lanes", "app", "killed")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(left))
     for answer in ask(*[asked("ab")] * 6):
@@ -334,8 +342,16 @@ def test_rubbish_ends_a_connection_alone() -> None:
     assert by_thread(asked("ab"))[0].outputs[1].tolist() == [b"ba"]
 
 
-def test_a_lane_is_its_owners(tmp_path: Path) -> None:
+def test_a_lane_is_its_owners(base: Path) -> None:
     Replica("app", "r1")
-    assert (tmp_path / "lanes").stat().st_mode & 0o777 == 0o700
-    (path,) = places.found(tmp_path / "lanes", "app")
+    assert (base / "lanes").stat().st_mode & 0o777 == 0o700
+    (path,) = places.found(base / "lanes", "app")
     assert len(path) < 107
+
+
+def test_a_folder_whose_name_is_too_long_has_no_lanes(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = base / ("x" * 100)
+    deep.mkdir()
+    monkeypatch.setenv("RAY_SERVE_HAPROXY_SERVER_STATE_BASE", str(deep))
+    assert Replica("app", "r1").opened is None
+    assert by_thread(asked("a")) == by_coroutine(asked("a")) == [None]

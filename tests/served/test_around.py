@@ -40,6 +40,9 @@ def around(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for app in apps:
         if app["import_path"] == "serve_app:model_app":
             app["args"] |= QUICK
+    forecast = next(app for app in apps if app["name"] == "forecast")
+    forecast["args"] |= {"num_cpus": 0.1}
+    forecast["deployments"] = [{"name": "KerasReplica", "num_replicas": 2}]
     apart = {"before": "examples.around.reviews:tokenize", "before_processes": 2, "num_cpus": 0.1}
     config = write_config(
         folder,
@@ -124,6 +127,35 @@ def test_a_task_takes_raw_strings(around: Server) -> None:
     config = curl(around, "/v2/models/bert/config")
     source = Path(config["parameters"]["source"]["string_value"])
     np.testing.assert_allclose(answered, json.loads(Path(f"{source}.json").read_text()), atol=1e-5)
+
+
+def test_a_series_step_by_step_is_the_series_at_once(around: Server) -> None:
+    from examples.around import forecast
+
+    values = np.random.default_rng(0).normal(size=(3, 12)).astype(np.float32)
+    wanted = np.asarray(forecast.whole(forecast.model())(values[..., None]))[..., 0]
+    http = triton_http.InferenceServerClient(around.url.removeprefix("http://"))
+    grpc = triton_grpc.InferenceServerClient(f"127.0.0.1:{around.grpc_port}")
+    found = np.zeros_like(wanted)
+    for step in range(12):
+        for row in range(3):
+            # One client or the other, a connection of its own each: either replica is asked.
+            kind, client = [(triton_http, http), (triton_grpc, grpc)][(row + step) % 2]
+            if kind is triton_http and step % 3 == 0:
+                client = triton_http.InferenceServerClient(around.url.removeprefix("http://"))
+            tensor = kind.InferInput("value", [1, 1], "FP32")
+            tensor.set_data_from_numpy(values[row : row + 1, step : step + 1])
+            place = {"sequence_id": row + 1, "sequence_start": step == 0, "sequence_end": step == 11}
+            found[row, step] = client.infer("forecast", [tensor], **place).as_numpy("forecast")[0, 0]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    with pytest.raises(Exception, match="sequence 1 is not under way here"):
+        http.infer("forecast", [_value()], sequence_id=1)
+
+
+def _value() -> Any:
+    tensor = triton_http.InferInput("value", [1, 1], "FP32")
+    tensor.set_data_from_numpy(np.zeros((1, 1), np.float32))
+    return tensor
 
 
 @pytest.mark.parametrize("digits", [(4, 0, 7, 1, 9), (3,), ()])

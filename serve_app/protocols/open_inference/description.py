@@ -42,6 +42,12 @@ _REQUEST_PARAMETERS: Json = {
     **_PARAMETERS,
     "properties": {
         "binary_data_output": {**FLAG, "description": "answer in binary, unless an output says otherwise"},
+        "sequence_id": {
+            "type": ["integer", "string"],
+            "description": "of a model that keeps states; 0 is none",
+        },
+        "sequence_start": FLAG,
+        "sequence_end": FLAG,
         "timeout": {**COUNT, "description": "microseconds from the request's arrival; 0 is none"},
     },
 }
@@ -82,15 +88,18 @@ SCHEMAS: dict[str, Json] = {
     "ModelMetadata": record(
         name=TEXT, versions=array(TEXT), platform=TEXT, inputs=array(_TENSOR_SPEC), outputs=array(_TENSOR_SPEC)
     ),
-    "ModelConfig": record(
-        name=TEXT,
-        platform=TEXT,
-        backend=TEXT,
-        version_policy={"type": "object"},
-        max_batch_size=COUNT,
-        input=array(_CONFIG_TENSOR),
-        output=array(_CONFIG_TENSOR),
-        parameters=mapping(record(string_value=TEXT)),
+    "ModelConfig": optional(
+        record(
+            name=TEXT,
+            platform=TEXT,
+            backend=TEXT,
+            version_policy={"type": "object"},
+            max_batch_size=COUNT,
+            input=array(_CONFIG_TENSOR),
+            output=array(_CONFIG_TENSOR),
+            parameters=mapping(record(string_value=TEXT)),
+        ),
+        sequence_batching={"type": "object"},
     ),
     "ModelStatistics": record(
         name=TEXT,

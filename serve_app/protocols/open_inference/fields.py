@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deployments.errors import InvalidInput
+from deployments.sequences import SequenceStep
 from deployments.tensors import TensorSpec, shape_text
 
 _NOTHING: Mapping[str, Any] = {}
@@ -47,6 +48,15 @@ def require_integer(owner: str, parameters: Mapping[str, Any], name: str) -> int
     if type(value) is not int or not 0 <= value <= _MAX_INTEGER:
         raise InvalidInput(f"{owner}: expected parameter '{name}' to be a whole number from 0")
     return value
+
+
+def step_of(parameters: Mapping[str, Any]) -> SequenceStep:
+    """Return where a request stands in its sequence, by Triton's parameters `sequence_id`, `_start` and `_end`."""
+    number = parameters["sequence_id"]
+    if type(number) is not str:
+        number = require_integer("the request", parameters, "sequence_id") or 0
+    flags = (require_flag("the request", parameters, f"sequence_{name}", False) for name in ("start", "end"))
+    return SequenceStep(number, *flags)
 
 
 def require_shape(spec: TensorSpec, shape: Any) -> list[int]:

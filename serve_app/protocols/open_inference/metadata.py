@@ -37,6 +37,7 @@ def config(servable: Servable) -> dict[str, Any]:
         "max_batch_size": servable.max_batch_size,
         "input": [_config_tensor(spec) for spec in servable.signature.inputs],
         "output": [_config_tensor(spec) for spec in servable.signature.outputs],
+        **_sequence_batching(servable),
         "parameters": {key: {"string_value": str(value)} for key, value in servable.description.items()},
     }
 
@@ -80,6 +81,13 @@ def statistics(servable: Servable) -> dict[str, Any]:
         "fail_causes": dict(totals.fail_causes),
         "replica": servable.replica,
     }
+
+
+def _sequence_batching(servable: Servable) -> dict[str, Any]:
+    """Return what Triton's configuration says of a model that keeps states; nothing for others."""
+    if servable.sequences is None:
+        return {}
+    return {"sequence_batching": {"max_sequence_idle_microseconds": int(servable.sequences.max_idle_s * 1e6)}}
 
 
 def _functions(totals: Statistics) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployments.errors import InvalidInput
+from deployments.sequences import SequenceStep
 from deployments.tensors import Array, Signature, TensorSpec
 from serve_app.protocols import json_tensors
 from serve_app.protocols.datatypes import Datatype, datatype_of, require_datatype
@@ -21,6 +22,7 @@ from serve_app.protocols.open_inference.fields import (
     require_flag,
     require_integer,
     require_shape,
+    step_of,
 )
 from serve_app.protocols.shared_memory import REGION, Place, place_of, regions
 
@@ -50,6 +52,7 @@ class InferRequest:
     wanted: tuple[Wanted, ...]
     request_id: str | None = None
     timeout_s: float | None = None
+    step: SequenceStep | None = None
 
 
 class RequestDecoder:
@@ -84,7 +87,11 @@ class RequestDecoder:
         parameters = parameters_of("the request", message)
         inputs = self._decode_inputs(message.get("inputs"), text, body, start)
         return InferRequest(
-            inputs, self._wanted(message.get("outputs"), parameters), _id_of(message), _timeout_s(parameters)
+            inputs,
+            self._wanted(message.get("outputs"), parameters),
+            _id_of(message),
+            _timeout_s(parameters),
+            step_of(parameters) if "sequence_id" in parameters else None,
         )
 
     def _decode_inputs(self, tensors: Any, text: bytes, body: bytes, start: int) -> dict[str, Array]:
