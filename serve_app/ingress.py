@@ -73,7 +73,7 @@ class ModelIngress(ModelGrpcMethods):
             fast_path.quicken(app, routes.prediction_paths if self.servable.trace is None else (), self._open_lane)
         return app
 
-    async def _open_lane(self) -> Any:
+    async def _open_lane(self, ongoing: Any) -> Any:
         """Let this node's processes ask this replica directly; only the fast path opens lanes, and they need it."""
         from serve_app.lane import server as lane
         from serve_app.lane.peers import LanePeers
@@ -82,7 +82,7 @@ class ModelIngress(ModelGrpcMethods):
         if (sequences := self.servable.sequences) is not None:
             app_name = replica.deployment_id.app_name
             sequences.peers = LanePeers(app_name, replica.unique_id, self.servable.signature)
-        return await lane.serve(self.servable, replica.deployment_id.app_name, replica.unique_id)
+        return await lane.serve(self.servable, replica.deployment_id.app_name, replica.unique_id, ongoing)
 
     async def predict(self, inputs: Mapping[str, Array], timeout_s: float | None = None) -> Answer:
         """Answer a Python handle's call; see `Servable.predict`."""

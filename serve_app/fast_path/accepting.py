@@ -23,12 +23,15 @@ from serve_app.fast_path import custody
 from serve_app.fast_path.parser import predicting
 from serve_app.fast_path.past_serve import FastPath
 
-Beside = Callable[[], Awaitable[Any]]
+Beside = Callable[["FastPath | None"], Awaitable[Any]]
 _beside: list[Beside] = []
 
 
 def open_beside(make: Beside) -> None:
-    """Have what `make` returns (None for nothing) opened with this process's HTTP server, and closed with it."""
+    """Have what `make` returns (None for nothing) opened with this process's HTTP server, and closed with it.
+
+    `make` takes the server's `FastPath`, None where requests go Serve's way.
+    """
     _beside.append(make)
 
 
@@ -59,7 +62,7 @@ def tend_connections() -> None:
             make = functools.partial(_protocol, self)
             # uvicorn closes these with its own.
             self.servers += [Taker(sock, make, loop) for sock in sockets or ()]
-        for opened in [await make_beside() for make_beside in _beside]:
+        for opened in [await make_beside(handler) for make_beside in _beside]:
             self.servers += [] if opened is None else [opened]
 
     uvicorn.Server.startup = startup  # type: ignore[method-assign]

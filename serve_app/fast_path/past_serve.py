@@ -188,6 +188,14 @@ class FastPath:
             self._metrics.dec_num_ongoing_requests(metadata)
             replica._semaphore.release()
 
+    def began(self) -> None:
+        """Count a request that comes by another way: autoscaling and draining go by the replica's count."""
+        self._metrics.inc_num_ongoing_requests(self._metadata)
+
+    def ended(self) -> None:
+        """Count it off."""
+        self._metrics.dec_num_ongoing_requests(self._metadata)
+
     def _read(self, headers: list[tuple[bytes, bytes]]) -> tuple[bytes, float | None]:
         """Return the request's id, which it gets here if it has none, and its time limit in seconds."""
         request_id, timeout_s = b"", self._timeout_s

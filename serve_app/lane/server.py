@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -18,11 +18,24 @@ from serve_app.http.errors import text_of
 from serve_app.lane import frames, places
 
 
+class Ongoing(Protocol):
+    """Who counts what a replica is at; `serve_app.fast_path.past_serve.FastPath` is the real one."""
+
+    def began(self) -> None:
+        """Count one more."""
+        ...
+
+    def ended(self) -> None:
+        """Count one less."""
+        ...
+
+
 class Lane(asyncio.Protocol):
     """One connection to this replica: asks what comes in, as many at once as come."""
 
-    def __init__(self, servable: Servable, digest: bytes) -> None:
+    def __init__(self, servable: Servable, digest: bytes, ongoing: Ongoing | None = None) -> None:
         self.servable = servable
+        self.ongoing = ongoing
         self._digest = digest
         self._splitter = frames.Splitter()
         self._calls: dict[int, _Call] = {}
@@ -75,6 +88,8 @@ class _Call(Stepping):
         self._is_step = is_step
 
     def begin(self) -> None:
+        if self._lane.ongoing is not None:
+            self._lane.ongoing.began()
         self._begin_with(self._answer())
 
     async def _answer(self) -> None:
@@ -104,6 +119,8 @@ class _Call(Stepping):
     def _end(self, error: BaseException | None) -> None:
         self._coroutine = self._waits = None
         self._lane.ended(self._number)
+        if self._lane.ongoing is not None:
+            self._lane.ongoing.ended()
         if error is None or isinstance(error, asyncio.CancelledError) or not self._lane.is_open:
             return
         if not isinstance(error, SoloError):
@@ -112,7 +129,9 @@ class _Call(Stepping):
         self._lane.transport.write(frames.error(self._number, error))
 
 
-async def serve(servable: Servable, app_name: str, replica: str) -> asyncio.AbstractServer | None:
+async def serve(
+    servable: Servable, app_name: str, replica: str, ongoing: Ongoing | None = None
+) -> asyncio.AbstractServer | None:
     """Open this replica's lane on the running loop; None where this node has no folder for lanes."""
     base = places.folder()
     if base is None:
@@ -123,7 +142,7 @@ async def serve(servable: Servable, app_name: str, replica: str) -> asyncio.Abst
         base.mkdir(mode=0o700, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
-        return await _bound(lambda: Lane(servable, digest), path)
+        return await _bound(lambda: Lane(servable, digest, ongoing), path)
     except OSError as error:  # a folder whose name is too long for a socket's, or on a file system without them
         event("no_lane", f"model '{servable.name}': asked over HTTP alone: {error}", model=servable.name)
         return None

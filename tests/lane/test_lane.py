@@ -77,12 +77,12 @@ ERRORS: dict[bytes, Exception] = {
 class Replica:
     """A lane's end on an event loop of its own thread."""
 
-    def __init__(self, app: str, name: str, signature: Signature = SIGNATURE) -> None:
+    def __init__(self, app: str, name: str, signature: Signature = SIGNATURE, ongoing: Any = None) -> None:
         self.model = Model()
         self.servable = Servable("m", "1", signature, self.model, 8)
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
-        self.opened = self._run(server.serve(self.servable, app, name))
+        self.opened = self._run(server.serve(self.servable, app, name, ongoing))
 
     def _run(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(10)
@@ -285,6 +285,29 @@ def _until(condition: Any) -> None:
     while not condition() and time.monotonic() < ends_s:
         time.sleep(0.01)
     assert condition()
+
+
+class Count:
+    """What Serve's count of a replica's requests would show."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    def began(self) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+
+    def ended(self) -> None:
+        self.now -= 1
+
+
+def test_requests_are_in_the_replicas_count_however_they_end() -> None:
+    count = Count()
+    Replica("app", "r1", ongoing=count)
+    by_coroutine(*[asked("a")] * 4, *(asked(word.decode()) for word in ERRORS))
+    by_coroutine(asked("wait"), asked("wait"), deadline_s=time.monotonic() + 0.3)
+    assert count.most >= 2
+    _until(lambda: count.now == 0)
 
 
 @BOTH
