@@ -39,6 +39,20 @@ NEW_OBJECTS = 20_000
 garbage, and looking at those again and again took a seventh of the event loop's time (`bench/coalescing.py`)."""
 
 
+OF_MODELS: Mapping[str, Any] = {
+    # Admission is the coalescer's, in the protocol's own form; Serve's limits stand behind it, far out.
+    "max_ongoing_requests": 4096,
+    "max_queued_requests": 8192,
+    # A load that fails once fails again: report it instead of trying for minutes.
+    "max_constructor_retry_count": 1,
+    "health_check_period_s": 2,
+    "health_check_timeout_s": 30,
+    "graceful_shutdown_wait_loop_s": 0.5,
+    "logging_config": {"enable_access_log": False},
+}
+"""Serve's options of a deployment that answers as a model."""
+
+
 class ModelIngress(ModelGrpcMethods):
     """A replica that answers HTTP and gRPC for its `servable`, by the settings of its `surface`."""
 
@@ -98,19 +112,7 @@ class ModelIngress(ModelGrpcMethods):
         }
 
 
-@serve.deployment(
-    name="KerasReplica",
-    ray_actor_options={"num_gpus": 1},
-    # Admission is the coalescer's, in the protocol's own form; Serve's limits stand behind it, far out.
-    max_ongoing_requests=4096,
-    max_queued_requests=8192,
-    # A load that fails once fails again: report it instead of trying for minutes.
-    max_constructor_retry_count=1,
-    health_check_period_s=2,
-    health_check_timeout_s=30,
-    graceful_shutdown_wait_loop_s=0.5,
-    logging_config={"enable_access_log": False},
-)
+@serve.deployment(name="KerasReplica", ray_actor_options={"num_gpus": 1}, **OF_MODELS)
 @serve.ingress()
 class KerasReplica(ModelIngress, ModelReplica):
     """One resident Keras model that answers HTTP and gRPC by itself; a Python handle calls `predict` and `describe`."""

@@ -14,7 +14,7 @@ from deployments.errors import PredictionFailed
 from deployments.execution import Answer
 from deployments.lengths import Lengths
 from deployments.processing.stage import Stage
-from deployments.tensors import STRING, Arrays, Rows, Signature
+from deployments.tensors import STRING, Array, Arrays, Rows, Signature, TensorSpec
 
 
 @dataclass(slots=True)
@@ -37,8 +37,8 @@ class Inner:
         answer.outputs = self.lengths.cut(answer.outputs, rows)
         return answer
 
-    def _pairs(self, arrays: Arrays) -> zip[tuple]:  # type: ignore[type-arg]
-        return zip(self.signature.inputs, arrays, strict=True)
+    def _pairs(self, arrays: Arrays) -> list[tuple[TensorSpec, Array]]:
+        return list(zip(self.signature.inputs, arrays, strict=True))
 
     async def _apart(self, arrays: Arrays, deadline_s: float | None) -> Answer:
         """Ask about the rows of each shape together, and put the answers back in the rows' order."""

@@ -63,7 +63,8 @@ def make_before(options: FunctionOptions, model_inputs: Sequence[TensorSpec]) ->
     for name, spec in declared.items():
         if name not in taken and not function.takes_others:
             raise LoadError(f"{function.owner} has no parameter '{name}', which inputs lists")
-        columns.setdefault(name, Column(spec.opened())) if name not in taken else None
+        if name not in taken:
+            columns[name] = Column(spec.opened())
     if not columns:
         raise LoadError(f"{function.owner} takes nothing: it needs a parameter for what clients send")
     per_row = options.per_row

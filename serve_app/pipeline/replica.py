@@ -17,7 +17,7 @@ from serve_app.cluster import progress
 from serve_app.config.pipeline_args import PipelineArgs, Step
 from serve_app.config.surface import Limits, Surface
 from serve_app.config.tokens import Tokens
-from serve_app.ingress import ModelIngress
+from serve_app.ingress import OF_MODELS, ModelIngress
 from serve_app.pipeline.running import Running
 from serve_app.pipeline.wiring import wire
 
@@ -26,17 +26,7 @@ UNKNOWN_S = 20.0
 """How long a model may be unknown: applications of one config are declared together, those of another soon after."""
 
 
-@serve.deployment(
-    name="Pipeline",
-    ray_actor_options={"num_cpus": 0},
-    max_ongoing_requests=4096,
-    max_queued_requests=8192,
-    max_constructor_retry_count=1,
-    health_check_period_s=2,
-    health_check_timeout_s=30,
-    graceful_shutdown_wait_loop_s=0.5,
-    logging_config={"enable_access_log": False},
-)
+@serve.deployment(name="Pipeline", ray_actor_options={"num_cpus": 0}, **OF_MODELS)
 @serve.ingress()
 class Pipeline(ModelIngress):
     """One pipeline that answers HTTP and gRPC by itself; a Python handle calls `predict` and `describe`."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from deployments.execution import Answer
-from deployments.tensors import Array, Rows
+from deployments.tensors import Array, Rows, TensorSpec
 from serve_app.pipeline import values
 from serve_app.pipeline.graph import Source
 from serve_app.pipeline.steps import Call, Working, function_call, model_call
@@ -41,7 +41,7 @@ class Running:
                 await self._step(working, known, rows.count, deadline_s, ended)
         else:
             await self._graph(known, rows.count, deadline_s, ended)
-        outputs = tuple(values.answered(_at(known, found), name) for found, name in self._outputs)
+        outputs = tuple(values.answered(known[found], name) for found, name in self._outputs)
         times = _shares(started_ns, ended)
         return Answer(outputs, 0, sum(took_ns for _, took_ns in times), rows.count, steps=times)
 
@@ -54,8 +54,8 @@ class Running:
         ended: list[tuple[str, int]],
     ) -> None:
         wired = working.wired
-        columns = {name: _at(known, found) for name, found in wired.sources.items()}
-        condition = None if wired.condition is None else _at(known, wired.condition)
+        columns = {name: known[found] for name, found in wired.sources.items()}
+        condition = None if wired.condition is None else known[wired.condition]
         outputs = await working.run(columns, condition, count, deadline_s)
         name = wired.step.name
         for output, column in zip(self._names[name], outputs, strict=True):
@@ -86,15 +86,11 @@ class Running:
             await asyncio.gather(*tasks.values(), return_exceptions=True)
 
 
-def _at(known: Mapping[Source, Array], found: Source) -> Array:
-    return known[found]
-
-
-def _call(wired: Wired, specs: Mapping[Source, object], names: Sequence[str | None]) -> Call:
+def _call(wired: Wired, specs: Mapping[Source, TensorSpec], names: Sequence[str | None]) -> Call:
     if wired.function is None:
         return model_call(wired)
     by_parameter = {name: specs.get(found) for name, found in wired.sources.items()}
-    return function_call(wired, by_parameter, tuple(names))  # type: ignore[arg-type]
+    return function_call(wired, by_parameter, tuple(names))
 
 
 def _waits(wired: Wired) -> set[str]:
@@ -112,9 +108,9 @@ def _produced(wired: Wired, wiring: Wiring) -> tuple[str | None, ...]:
     return tuple(dict.fromkeys(found.name for found in used if found.step == wired.step.name))
 
 
-def _specs(wiring: Wiring) -> dict[Source, object]:
+def _specs(wiring: Wiring) -> dict[Source, TensorSpec]:
     """Return what is known of each value."""
-    specs: dict[Source, object] = {Source(None, spec.name): spec for spec in wiring.signature.inputs}
+    specs: dict[Source, TensorSpec] = {Source(None, spec.name): spec for spec in wiring.signature.inputs}
     for wired in wiring.steps:
         several = bool(wired.step.for_each)
         for spec in () if several else wired.outputs:
