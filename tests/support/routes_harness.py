@@ -137,7 +137,8 @@ def call(
     sent: list[Any] = []
 
     async def receive() -> Any:
-        return pending.pop(0) if pending else {"type": "http.disconnect"}
+        # Whoever has sent all of a request waits for its answer.
+        return pending.pop(0) if pending else await asyncio.get_running_loop().create_future()
 
     async def send(message: Any) -> None:
         sent.append(message)
