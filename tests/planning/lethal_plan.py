@@ -88,7 +88,7 @@ def main(deed: str, folder: str) -> None:
     free = guarding.free_bytes
     guarding.free_bytes = lambda: min(free(), 2 * 2**30)
     options = PlanOptions(
-        allowed_batch_sizes=(1, 2), budget_s=4.0, only=("lethal", "session", "litert"), cache_dir=Path(folder)
+        allowed_batch_sizes=(1, 2), budget_s=8.0, only=("lethal", "session", "litert"), cache_dir=Path(folder)
     )
     told: list[str] = []
     plan = plan_source(Source("models/digits.keras"), options, kind="cpu", tell=lambda _, text: told.append(text)).plan
