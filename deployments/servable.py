@@ -125,9 +125,7 @@ class Servable:
             return await self.sequences.submit(rows, deadline_s, step)
         if self.lengths is None:
             return await self.coalescer.submit(rows, deadline_s)
-        answer = await self.coalescer.submit(self.lengths.pad(rows), deadline_s)
-        answer.outputs = self.lengths.cut(answer.outputs, rows)
-        return answer
+        return await self.lengths.through(self.coalescer.submit, rows, deadline_s)
 
 
 class Counted:

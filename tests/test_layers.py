@@ -60,7 +60,7 @@ ROOMS: Mapping[str, str] = {
     "deployments.response_cache": "execution tensors",
     "deployments.sequences": "execution tensors errors",
     "deployments.statistics": "execution",
-    "deployments.lengths": "tensors errors",
+    "deployments.lengths": "execution tensors errors",
     "deployments.model": "tensors",
     "deployments.execution": "tensors",
     "deployments.conversion": "tensors errors",

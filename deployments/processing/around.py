@@ -33,9 +33,7 @@ class Inner:
         rows = self.signature.check(dict(zip(names, arrays, strict=True)))
         if self.lengths is None:
             return await self.coalescer.submit(rows, deadline_s)
-        answer = await self.coalescer.submit(self.lengths.pad(rows), deadline_s)
-        answer.outputs = self.lengths.cut(answer.outputs, rows)
-        return answer
+        return await self.lengths.through(self.coalescer.submit, rows, deadline_s)
 
     def _pairs(self, arrays: Arrays) -> list[tuple[TensorSpec, Array]]:
         return list(zip(self.signature.inputs, arrays, strict=True))

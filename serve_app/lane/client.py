@@ -38,9 +38,7 @@ class Lanes:
 
         Raises what the replica raises, `DeadlineExceeded`, and `ReplicaGone` where the replica died.
         """
-        now_s = time.monotonic()
-        if now_s - self._looked_s > LOOK_S and self._looking is None:
-            self._looking = asyncio.ensure_future(self._look())
+        self._look_if_due()
         if self._looking is not None and not self._lanes:
             await asyncio.shield(self._looking)
         lane = self._least_busy()
@@ -48,8 +46,7 @@ class Lanes:
 
     async def others(self, own: str) -> dict[str, _Lane]:
         """Return the lanes to all replicas but the one whose socket is `own`, by socket; looks at the folder first."""
-        if time.monotonic() - self._looked_s > LOOK_S and self._looking is None:
-            self._looking = asyncio.ensure_future(self._look())
+        self._look_if_due()
         if self._looking is not None:
             await asyncio.shield(self._looking)
         return {path: lane for path, lane in self._lanes.items() if path != own}
@@ -64,6 +61,10 @@ class Lanes:
         if len(lanes) < 2:
             return next(iter(lanes.values()), None)
         return min(lanes.values(), key=lambda lane: (len(lane.waiting), lane.asked))
+
+    def _look_if_due(self) -> None:
+        if time.monotonic() - self._looked_s > LOOK_S and self._looking is None:
+            self._looking = asyncio.ensure_future(self._look())
 
     async def _look(self) -> None:
         try:

@@ -19,13 +19,14 @@ from deployments.errors import (
     SoloError,
     UnknownModel,
 )
+from deployments.processing.before import by_row
 from deployments.processing.columns import Column, column
 from deployments.processing.function import UserFunction
 from deployments.processing.results import columns_of
 from deployments.tensors import Array, Arrays, TensorSpec
 from serve_app.client import Model
 from serve_app.pipeline import values
-from serve_app.pipeline.wiring import Wired
+from serve_app.pipeline.wiring import Wired, several
 
 Columns = Mapping[str, Array]
 Call = Callable[[Columns, int, float | None], Awaitable[Arrays]]
@@ -61,7 +62,7 @@ class Working:
             specs = self.wired.outputs
             if not specs:
                 raise PredictionFailed("what it returns for no row is not known: list its outputs")
-            shown = [_several(spec) for spec in specs] if self.wired.step.for_each else specs
+            shown = [several(spec) for spec in specs] if self.wired.step.for_each else specs
             return tuple(values.filled(spec, count, values.filler(spec.dtype, otherwise)) for spec in shown)
         picked = {name: array[rows] for name, array in columns.items()}
         outputs = await self._each(picked, len(rows), deadline_s)
@@ -83,14 +84,10 @@ class Working:
             if name not in items:
                 items[name] = np.repeat(array, counts, axis=0)
         if not sum(counts):
-            specs = [_several(spec) for spec in self.wired.outputs]
+            specs = [several(spec) for spec in self.wired.outputs]
             return tuple(values.filled(spec, count, values.filler(spec.dtype, 0)) for spec in specs)
         outputs = await self.call(items, sum(counts), deadline_s)
         return tuple(values.in_rows(each, counts) for each in outputs)
-
-
-def _several(spec: TensorSpec) -> TensorSpec:
-    return TensorSpec(spec.name, spec.dtype, (None, None, *spec.row_shape))
 
 
 def named(error: SoloError, who: str) -> SoloError:
@@ -148,7 +145,7 @@ def function_call(wired: Wired, specs: Mapping[str, TensorSpec | None], wanted: 
         started_s = time.perf_counter()
         given = {name: taken[name].values(array) for name, array in columns.items()}
         if wired.per_row:
-            result: Any = [function({name: value[row] for name, value in given.items()}) for row in range(count)]
+            result: Any = by_row(function, given, count)
         else:
             result = function(given)
         clock.note(time.perf_counter() - started_s)

@@ -84,9 +84,11 @@ class _Wirer:
         sources = self._sources(step, wanted, where)
         for name, found in sources.items():
             spec = wanted.get(name)
-            self._hold(found, _each(spec) if spec is not None and name in step.for_each else spec, f"{where}: '{name}'")
+            self._hold(
+                found, several(spec) if spec is not None and name in step.for_each else spec, f"{where}: '{name}'"
+            )
         condition = None if step.condition is None else self._condition(step.condition, where)
-        outputs = tuple(_each(spec) if step.for_each else spec.opened() for spec in returned)
+        outputs = tuple(several(spec) if step.for_each else spec.opened() for spec in returned)
         self._produced[step.name] = outputs
         per_row = is_row if step.per_row is None else step.per_row
         return Wired(step, sources, tuple(spec.opened() for spec in returned), function, per_row, condition)
@@ -171,7 +173,7 @@ class _Wirer:
         return tuple(named.values()), tuple(specs)
 
 
-def _each(spec: TensorSpec) -> TensorSpec:
+def several(spec: TensorSpec) -> TensorSpec:
     """Return a tensor with several items a row: `[batch, items, …]`."""
     return replace(spec, shape=(None, None, *spec.row_shape))
 
