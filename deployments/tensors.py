@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -145,6 +145,13 @@ class Signature:
 
     def _input_names(self) -> str:
         return ", ".join(f"'{spec.name}'" for spec in self.inputs)
+
+
+def strings(items: Sequence[bytes]) -> Array:
+    """Return a one-axis array of strings, each as it is: numpy's own string dtypes drop trailing NULs."""
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
+    return array
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:

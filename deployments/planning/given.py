@@ -12,7 +12,7 @@ import numpy as np
 
 from deployments.errors import InvalidInput, LoadError
 from deployments.planning.samples import ROWS
-from deployments.tensors import STRING, Array, Arrays, Signature, TensorSpec
+from deployments.tensors import STRING, Array, Arrays, Signature, TensorSpec, strings
 
 
 def read(path: Path, signature: Signature) -> Arrays:
@@ -43,9 +43,7 @@ def _array(spec: TensorSpec, values: Any) -> Array:
         return np.asarray(values).astype(spec.dtype, casting="unsafe")
     array = np.asarray(values, dtype=object)
     flat = [value.encode() if isinstance(value, str) else bytes(value) for value in array.ravel()]
-    made = np.empty(len(flat), dtype=object)
-    made[:] = flat
-    return made.reshape(array.shape)
+    return strings(flat).reshape(array.shape)
 
 
 def _columns(path: Path, names: list[str]) -> Mapping[str, Any]:

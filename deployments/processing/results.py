@@ -10,7 +10,7 @@ import orjson
 
 from deployments.conversion import to_array
 from deployments.errors import InvalidInput, PredictionFailed
-from deployments.tensors import STRING, Array, Arrays, Shape, TensorSpec, shape_text
+from deployments.tensors import STRING, Array, Arrays, Shape, TensorSpec, shape_text, strings
 
 
 class WrongResult(PredictionFailed):
@@ -89,9 +89,7 @@ def _json(values: Any, spec: TensorSpec, count: int, owner: str) -> Array:
         texts = [orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY) for value in values]
     except TypeError as error:
         raise WrongResult(f"{owner} returned no '{spec.name}': {error}") from None
-    column = np.empty(count, dtype=object)
-    column[:] = texts
-    return column
+    return strings(texts)
 
 
 def _ragged(values: Any, spec: TensorSpec, count: int) -> Array | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from deployments.errors import InvalidInput
-from deployments.tensors import STRING, Array, TensorSpec
+from deployments.tensors import STRING, Array, TensorSpec, strings
 
 
 def is_ragged(column: Array) -> bool:
@@ -33,9 +33,7 @@ def free(result: Any, count: int) -> Array | None:
     """Return what a function returned for `count` rows without a declaration; None where it is no such column."""
     if isinstance(result, (list, tuple)) and len(result) == count:
         if all(isinstance(row, (str, bytes)) for row in result):
-            column = np.empty(count, dtype=object)
-            column[:] = [row.encode() if isinstance(row, str) else row for row in result]
-            return column
+            return strings([row.encode() if isinstance(row, str) else row for row in result])
         rows = [np.asarray(row) for row in result]
         return None if any(row.dtype == object for row in rows) else gathered(rows)
     column = np.asarray(result)

@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 
 from deployments.errors import InvalidInput
-from deployments.tensors import STRING, Array, TensorSpec, dtype_name
+from deployments.tensors import STRING, Array, TensorSpec, dtype_name, strings
 from serve_app.protocols import json_numbers
 from serve_app.protocols.datatypes import BY_DTYPE
 
@@ -76,12 +76,9 @@ def json_rows(values: Any, name: str) -> Array:
     if not isinstance(values, list):
         raise InvalidInput(f"input '{name}': expected a list with a JSON value for each row")
     try:
-        texts = [orjson.dumps(value) for value in values]
+        return strings([orjson.dumps(value) for value in values])
     except TypeError as error:  # an integer beyond 64 bits
         raise InvalidInput(f"input '{name}': {error}") from None
-    rows = np.empty(len(texts), dtype=object)
-    rows[:] = texts
-    return rows
 
 
 def encode_json_rows(rows: Array) -> bytes:
@@ -127,9 +124,7 @@ def _flatten(values: Any, spec: TensorSpec) -> tuple[list[int], list[Any]]:
 
 
 def _decode_strings(flat: list[Any], spec: TensorSpec) -> Array:
-    out = np.empty(len(flat), dtype=object)
-    out[:] = [_byte_string(value, spec.name) for value in flat]
-    return out
+    return strings([_byte_string(value, spec.name) for value in flat])
 
 
 def _byte_string(value: Any, name: str) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from deployments.errors import InvalidInput
-from deployments.tensors import Array
+from deployments.tensors import Array, strings
 from serve_app.protocols import json_numbers, json_tensors
 from serve_app.protocols.datatypes import Datatype
 from serve_app.protocols.open_inference.fields import MAX_DEPTH, too_deep
@@ -20,9 +20,7 @@ def decode_json_rows(name: str, data: Any) -> Array:
     """Return `data` of a tensor of JSON values, each as its text in a string or as it is, as strings `[rows]`."""
     if type(data) is not list:
         raise InvalidInput(f"input '{name}': expected 'data' to be a list")
-    rows = np.empty(len(data), dtype=object)
-    rows[:] = [_utf8(name, item) if type(item) is str else orjson.dumps(item) for item in data]
-    return rows
+    return strings([_utf8(name, item) if type(item) is str else orjson.dumps(item) for item in data])
 
 
 def decode_data(name: str, datatype: Datatype, shape: list[int], data: Any, text: bytes) -> Array:
