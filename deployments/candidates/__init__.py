@@ -12,10 +12,11 @@ import importlib
 import logging
 import pkgutil
 
+from deployments.candidates._host import OnHost
 from deployments.candidates._interface import Candidate, Runner, Unfit
 from deployments.events import event
 
-__all__ = ["Candidate", "Runner", "Unfit", "all_candidates"]
+__all__ = ["Candidate", "Runner", "Unfit", "all_candidates", "candidates_for"]
 
 
 def all_candidates() -> list[Candidate]:
@@ -25,6 +26,18 @@ def all_candidates() -> list[Candidate]:
     """
     found = [candidate for name in _modules() for candidate in _candidates_of(name)]
     return sorted(found, key=lambda candidate: (candidate.order, candidate.name))
+
+
+def candidates_for(is_gpu: bool, tries_host: bool) -> list[Candidate]:
+    """Return the candidates of a plan: on a GPU those for CPUs as well, marked, where the host may be taken instead.
+
+    What runs on the model's own variables stays where they are.
+    """
+    found = all_candidates()
+    if not is_gpu or not tries_host:
+        return found
+    hosted: list[Candidate] = [OnHost(each) for each in found if not each.keeps_variables and each.family != "onnx-cuda"]
+    return sorted(found + hosted, key=lambda candidate: (candidate.order, candidate.name))
 
 
 def _modules() -> list[str]:

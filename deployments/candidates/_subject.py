@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
+from deployments.files import replace_file
 from deployments.model import LoadedModel
 from deployments.tensors import STRING, Arrays, Shape, Signature
 
@@ -15,11 +19,15 @@ T = TypeVar("T")
 
 
 class Subject:
-    """The model under planning; `traces` counts every time its Python code is traced into a graph."""
+    """The model under planning, on one device."""
 
-    def __init__(self, model: LoadedModel, device: str) -> None:
+    def __init__(self, model: LoadedModel, device: str, folder: Path | None = None) -> None:
         self.device = device
+        self._folder = folder
         self.traces = 0
+        """How often the model's Python code was traced into a graph, for whichever device."""
+        self._counting = self
+        self._host: Subject | None = None
         self._model: LoadedModel | None = model
         self._shared: dict[Hashable, Any] = {}
         self.sample: Arrays = ()
@@ -42,12 +50,37 @@ class Subject:
         """Whether the device is a GPU."""
         return "GPU" in self.device.upper()
 
+    def on_host(self) -> Subject:
+        """Return the same model as a subject on the CPU, which shares nothing built with this one but the files."""
+        if self._host is None:
+            self._host = Subject(self.model, "/CPU:0", self._folder)
+            self._host._counting = self
+        self._host.signature, self._host.sample = self.signature, self.sample
+        return self._host
+
     def shared(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what `make` made for `key`, made at most once while planning lasts."""
         if key not in self._shared:
             self._shared[key] = make()
         result: T = self._shared[key]
         return result
+
+    def kept(self, key: str, make: Callable[[], bytes]) -> bytes:
+        """Return what `make` made for `key`, as `shared` does; kept on disk for later starts where there is a folder."""
+        return self.shared(("kept", key), lambda: self._read_or_make(key, make))
+
+    def _read_or_make(self, key: str, make: Callable[[], bytes]) -> bytes:
+        if self._folder is None:
+            return make()
+        model = self.model
+        named = f"{model.fingerprint} {model.precision} {model.signature} {key} {tf.__version__}"
+        path = self._folder / f"{hashlib.sha256(named.encode()).hexdigest()[:32]}.made"
+        with contextlib.suppress(OSError):
+            return path.read_bytes()
+        made = make()
+        with contextlib.suppress(OSError):
+            replace_file(path, made)
+        return made
 
     def concrete(self, shapes: Sequence[Shape], jit_compile: bool | None = None) -> Any:
         """Return the model as a `ConcreteFunction` of one tensor per input, of exactly these shapes.
@@ -61,7 +94,7 @@ class Subject:
         call = self.model.call
 
         def traced(*tensors: Any) -> tuple[Any, ...]:
-            self.traces += 1
+            self._counting.traces += 1
             # An Identity a output keeps an input that is passed through, or one tensor under two names, apart.
             return tuple(tf.identity(output) for output in call(*tensors))
 
@@ -80,6 +113,8 @@ class Subject:
         """Drop the model and everything shared: what the chosen runners hold stays alive through them."""
         self._shared.clear()
         self._model = None
+        if self._host is not None:
+            self._host.release()
 
 
 def tensor_dtype(dtype: np.dtype[Any]) -> Any:

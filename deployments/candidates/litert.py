@@ -119,7 +119,8 @@ def _runner(interpreter: Any) -> Runner:
     return Runner(run, is_open=False)
 
 
-def _all_cores() -> int:
+def all_cores() -> int:
+    """Return how many threads a prediction may take; 0 where there is one core."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MOST_THREADS) if cores > 1 else 0
 
@@ -127,5 +128,5 @@ def _all_cores() -> int:
 CANDIDATES = (
     Lite("litert", 14, threads=1),
     # Two cores halve a convolutional model: MobileNetV2 5.8 ms against 11.5 with one thread, 28 with tf.function.
-    Lite("litert-threads", 16, threads=_all_cores()),
+    Lite("litert-threads", 16, threads=all_cores()),
 )

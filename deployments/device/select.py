@@ -88,6 +88,9 @@ def _use_gpu(gpu: Any, gpu_memory_mb: int | None, tf32: bool) -> Device:
         if gpu_memory_mb is None:
             tf.config.experimental.set_memory_growth(gpu, True)
         else:
+            # A limit, not a grab: beside a virtual device TensorFlow refuses growth in its API, but its allocator heeds
+            # this variable when the device is made (https://www.tensorflow.org/guide/gpu, GPUBFCAllocator).
+            os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
             cap = tf.config.LogicalDeviceConfiguration(memory_limit=gpu_memory_mb)
             tf.config.set_logical_device_configuration(gpu, [cap])
     details = tf.config.experimental.get_device_details(gpu)

@@ -25,6 +25,11 @@ class Attempts:
         self._crashed = crashes.crashed()
         self._open: dict[str, Runner] = {}
 
+    @property
+    def is_gpu(self) -> bool:
+        """Whether the device that is planned for is a GPU."""
+        return self._subject.is_gpu
+
     def is_built(self, name: str) -> bool:
         """Return whether the candidate needs no building for a further bucket."""
         return name in self._open

@@ -15,11 +15,12 @@ import logging
 import math
 import os
 import re
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from deployments.files import replace_file
 
 log = logging.getLogger("ray.serve")
 
@@ -55,8 +56,7 @@ def store(folder: Path, identity: Identity, plan: StoredPlan) -> None:
         "starts": plan.starts,
     }
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / _file_name(identity), json.dumps(document).encode())
+        replace_file(folder / _file_name(identity), json.dumps(document).encode())
     except OSError as error:
         log.warning("the plan could not be kept in %s: %s", folder, error)
 
@@ -82,7 +82,7 @@ def load(folder: Path, identity: Identity, names: Collection[str]) -> StoredPlan
 def note(folder: Path, source: str, identity: Identity) -> None:
     """Write down that the plan of `source`, a hash, is the one kept for `identity`: `is_noted` then knows at once."""
     with contextlib.suppress(OSError):
-        _replace(folder / f"{source}.source", _file_name(identity).encode())
+        replace_file(folder / f"{source}.source", _file_name(identity).encode())
 
 
 def is_noted(folder: Path, source: str) -> bool:
@@ -140,20 +140,6 @@ def key(identity: Identity) -> str:
 
 def _file_name(identity: Identity) -> str:
     return f"{key(identity)}.plan.json"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".plan-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def _parsed(document: Any, identity: Identity, names: Collection[str]) -> StoredPlan | None:

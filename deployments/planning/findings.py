@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from deployments.candidates import all_candidates
@@ -22,7 +21,7 @@ from deployments.planning.identity import identity
 from deployments.planning.options import PlanOptions
 from deployments.planning.reference import NoSample, Reference
 from deployments.planning.remembering import merged, remembered, restored, unfinished
-from deployments.planning.search import Search
+from deployments.planning.search import Search, ways
 from deployments.planning.selection import choose
 from deployments.planning.trials import Trial
 
@@ -81,11 +80,11 @@ def find(
 
     if options.cache_dir is None:
         return search(options)
-    stored = _stored(options.cache_dir, known_as, wanted)
+    stored = _stored(options, known_as, wanted)
     # A kept plan that somebody else carries on is good enough; without one there is nothing to start from.
     wait_s = WAIT_BUDGETS * options.budget_s if stored is None else 0.0
     with cache.measuring(options.cache_dir, known_as, wait_s) as alone:
-        stored = _stored(options.cache_dir, known_as, wanted)
+        stored = _stored(options, known_as, wanted)
         left = unfinished(stored) if stored is not None and alone and options.budget_s > 0 else ()
         chosen = None if stored is None or left else restored(stored, attempts, wanted)
         if stored is not None and chosen is not None:
@@ -126,8 +125,10 @@ def _restored(stored: StoredPlan, chosen: Mapping[Bucket, Trial], *, from_cache:
     return Findings(chosen, rows, stored.predict_p50_s, from_cache)
 
 
-def _stored(folder: Path, known_as: Mapping[str, Any], wanted: tuple[Bucket, ...]) -> StoredPlan | None:
-    stored = cache.load(folder, known_as, {candidate.name for candidate in all_candidates()})
+def _stored(options: PlanOptions, known_as: Mapping[str, Any], wanted: tuple[Bucket, ...]) -> StoredPlan | None:
+    assert options.cache_dir is not None
+    names = {candidate.name for candidate in ways(options)}
+    stored = cache.load(options.cache_dir, known_as, names)
     return stored if stored is not None and stored.chosen.keys() == {bucket.key for bucket in wanted} else None
 
 

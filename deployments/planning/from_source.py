@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import tensorflow as tf
 
 from deployments import loading
-from deployments.candidates import all_candidates
+from deployments.candidates import candidates_for
 from deployments.device.select import Device, Wanted, select
 from deployments.model import LoadedModel
 from deployments.planning import cache, forkserver, trying_apart
@@ -73,6 +73,7 @@ def plan_source(
             options,
             device=device.tf_name,
             device_name=device.description,
+            tries_host=kind == "auto" and device.kind == "gpu",
             precision="tf32" if tf32 and precision == "float32" else precision,
             source_key=key,
             progress=tell,
@@ -87,7 +88,7 @@ def _key(source: Source, options: PlanOptions, precision: Precision) -> str | No
     """Return a hash of everything that is known of a plan before its model is loaded; None for a factory's model."""
     if source.sha256 is None:
         return None
-    names = sorted(candidate.name for candidate in all_candidates())
+    names = sorted(candidate.name for candidate in candidates_for(True, True))
     wanted = (options.allowed_batch_sizes, options.allowed_lengths, options.only, options.tolerance, precision, names)
     said = [source.sha256, source.signature_name, source.custom_objects, tf.__version__, wanted]
     return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()[:32]

@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from deployments.candidates import all_candidates
 from deployments.model import LoadedModel
 from deployments.planning.options import PlanOptions
+from deployments.planning.search import ways
 
 
 def identity(model: LoadedModel, options: PlanOptions) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def identity(model: LoadedModel, options: PlanOptions) -> dict[str, Any]:
         "batch_sizes": list(options.allowed_batch_sizes),
         "lengths": list(options.allowed_lengths),
         "only": list(options.only),
-        "candidates": sorted(candidate.name for candidate in all_candidates()),
+        "candidates": sorted(candidate.name for candidate in ways(options)),
         "inputs": [[spec.name, str(spec.dtype), list(spec.shape)] for spec in model.signature.inputs],
     }
 

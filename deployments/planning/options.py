@@ -40,6 +40,8 @@ class PlanOptions:
     """Such rows themselves, in the signature's order, where a function has made them of what clients send."""
     cache_dir: Path | None = None
     """Where chosen plans are kept between starts; None: nowhere."""
+    files: Path | None = None
+    """Where candidates keep what they make of the model (an ONNX file); None: beside the plan, where that is kept."""
     source_key: str | None = None
     """A hash of what is planned, known before the model is loaded; None where only loading tells."""
     inline_bound_ms: float = 1.0
@@ -49,6 +51,8 @@ class PlanOptions:
     """TensorFlow's name of the one device that is planned for."""
     device_name: str = "CPU"
     """The device in words; part of the cache's key."""
+    tries_host: bool = False
+    """On a GPU: whether the CPU may answer instead, where that is measured to be faster."""
     only: tuple[str, ...] = ()
     """Names of the only candidates to try; () tries all."""
     seed: int = 0
@@ -69,3 +73,7 @@ class PlanOptions:
     def is_gpu(self) -> bool:
         """Whether the device is a GPU."""
         return "GPU" in self.device.upper()
+    @property
+    def kept_files(self) -> Path | None:
+        """The folder for what candidates make of the model; None: nothing is kept."""
+        return self.files or (None if self.cache_dir is None else self.cache_dir / "made")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deployments.candidates._bucket import Bucket
+from deployments.candidates._host import device_kind
 from deployments.candidates._subject import Subject
 from deployments.device import ledger
 from deployments.lengths import Lengths
@@ -20,6 +21,7 @@ from deployments.planning.buckets import buckets
 from deployments.planning.findings import Apart, Findings, find
 from deployments.planning.options import PlanOptions
 from deployments.planning.steps import by_count, closed, steps
+from deployments.planning.trials import OK
 from deployments.tensors import Arrays, Rows, Signature
 
 __all__ = ["Plan", "PlanOptions", "make_plan"]
@@ -47,13 +49,19 @@ class Plan:
         """Resolve what runs each number of rows."""
         self.chosen = self.findings.chosen
         self.batch_sizes = tuple(sorted({bucket.batch_size for bucket in self.chosen}))
-        self.runs_on_host = not self.options.is_gpu
+        self.runs_on_host = any(kind == "cpu" for kind in self.devices.values())
         self.lengths = lengths_of(self.subject.signature, self.options)
         self._steps = steps(self.subject.signature, self.chosen)
         self._expected_s = by_count(self.batch_sizes, self._worst({b: t.p50_s for b, t in self.chosen.items()}))
         blocking_s = by_count(self.batch_sizes, self._worst({b: t.blocking_s for b, t in self.chosen.items()}))
         self._inline = [one * 1e3 <= self.options.inline_bound_ms for one in blocking_s]
         self._traces_when_ready = self.subject.traces
+
+    @property
+    def devices(self) -> dict[str, str]:
+        """Which device answers, `gpu` or `cpu`, by bucket as in the published plan."""
+        is_gpu = self.options.is_gpu
+        return {bucket.key: device_kind(trial.name, is_gpu) for bucket, trial in self.chosen.items()}
 
     def run(self, arrays: Arrays, count: int) -> Arrays:
         """Return the outputs of `count` rows; see `execution.Executor.run`."""
@@ -108,8 +116,11 @@ class Plan:
             "device_kind": "gpu" if self.subject.is_gpu else "cpu",
             "precision": self._precision(),
             "chosen": {bucket.key: trial.name for bucket, trial in self.chosen.items()},
+            "devices": self.devices,
+            "fastest_ms": self._fastest_ms(),
             "candidates": self.findings.rows,
             "tolerance": self.options.largest_error,
+            "advice": self.advice,
             "longest": self.longest,
             "inline": {str(size): self.is_inline(size) for size in self.batch_sizes},
             "predict_p50_ms": None if predict_s is None else round(predict_s * 1e3, 4),
@@ -120,6 +131,25 @@ class Plan:
             "seconds": round(self.seconds, 2),
         }
 
+    def _fastest_ms(self) -> dict[str, dict[str, float]]:
+        """Return the fastest way's p50 on each device that was tried, by bucket, in milliseconds."""
+        found: dict[str, dict[str, float]] = {}
+        for key, rows in self.findings.rows.items():
+            kinds: dict[str, float] = {}
+            for row in rows:
+                if row["status"] == OK and row["p50_ms"] is not None:
+                    kind = device_kind(row["name"], self.options.is_gpu)
+                    kinds[kind] = min(row["p50_ms"], kinds.get(kind, row["p50_ms"]))
+            found[key] = kinds
+        return found
+
+    @property
+    def advice(self) -> str | None:
+        """What the operator should know: that the reserved GPU never wins; None where there is nothing to say."""
+        if not (self.options.is_gpu and self.options.tries_host) or "gpu" in self.devices.values():
+            return None
+        return "the GPU is not faster at any batch size: num_gpus: 0 serves as fast and leaves it to others"
+
     def summary(self) -> str:
         """Return the choice in one line for a log."""
         names = ", ".join(f"{bucket.key}: {trial.name}" for bucket, trial in self.chosen.items())
@@ -129,7 +159,8 @@ class Plan:
         compared = "" if factor is None else f", {factor:,.0f} times as fast as model.predict"
         known = "kept plan, not timed again" if self.findings.from_cache else "planned"
         speed = f"{self._expected_s[1] * 1e3:.3g} ms a prediction{compared}"
-        return f"{speed}; by batch size {names} ({known} in {self.seconds:.1f} s)"
+        advice = "" if self.advice is None else f". {self.advice}"
+        return f"{speed}; by batch size {names} ({known} in {self.seconds:.1f} s){advice}"
 
     def _precision(self) -> str:
         """Return what was asked for, or what the file was saved in where that is not float32."""
@@ -169,7 +200,7 @@ def make_plan(
     """
     options = options or PlanOptions()
     started_s, before = time.monotonic(), ledger.read(options.device)
-    subject = Subject(model, options.device)
+    subject = Subject(model, options.device, options.kept_files)
     findings = find(subject, options, buckets(model.signature, options), exact, apart)
     subject.release()
     ledger.give_back()

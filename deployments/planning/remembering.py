@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deployments.candidates import all_candidates
+from deployments.candidates import candidates_for
 from deployments.candidates._bucket import Bucket
 from deployments.planning.attempts import Attempts
 from deployments.planning.cache import StoredPlan
@@ -45,7 +45,7 @@ def merged(earlier: Rows, newer: Rows) -> dict[str, list[dict[str, Any]]]:
 
 def restored(stored: StoredPlan, attempts: Attempts, buckets: Sequence[Bucket]) -> dict[Bucket, Trial] | None:
     """Return the kept choice, built, verified and warm; None where any of it does not hold any more."""
-    candidates = {candidate.name: candidate for candidate in all_candidates()}
+    candidates = {candidate.name: candidate for candidate in candidates_for(attempts.is_gpu, tries_host=True)}
     chosen: dict[Bucket, Trial] = {}
     for bucket in buckets:
         trial = attempts.attempt(candidates[stored.chosen[bucket.key]], bucket)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from deployments.candidates import Candidate, all_candidates
+from deployments.candidates import Candidate, candidates_for
 from deployments.candidates._bucket import Bucket
 from deployments.errors import LoadError
 from deployments.planning.attempts import Attempts
@@ -100,9 +100,14 @@ def _retire(trials: list[Trial]) -> None:
             trial.runner = None
 
 
+def ways(options: PlanOptions) -> list[Candidate]:
+    """Return every candidate that there is for the options' device, the most promising first."""
+    return candidates_for(options.is_gpu, options.tries_host)
+
+
 def selected(options: PlanOptions) -> list[Candidate]:
     """Return the candidates that the options allow; raises `LoadError` for a name that there is not."""
-    candidates = all_candidates()
+    candidates = ways(options)
     names = {candidate.name for candidate in candidates}
     unknown = sorted(set(options.only) - names)
     if unknown:

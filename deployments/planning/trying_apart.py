@@ -43,7 +43,7 @@ class Search:
         model = loading.load(self.source, self.precision)
         exact = loading.load(self.source) if self.precision != "float32" else None
         options = replace(self.options, progress=tell)
-        subject = Subject(model, options.device)
+        subject = Subject(model, options.device, options.kept_files)
         return searched(subject, options, buckets(model.signature, options), exact, watch)
 
 
@@ -51,7 +51,7 @@ def searcher(server: ForkServer, source: Source, precision: Precision, tell: Pro
     """Return what searches for a plan of the model at `source` by way of `server`."""
 
     def apart(options: PlanOptions) -> StoredPlan | None:
-        plain = replace(options, cache_dir=None, progress=None)
+        plain = replace(options, cache_dir=None, files=options.kept_files, progress=None)
         found: StoredPlan | None = server.run(Search(source, plain, precision), tell)
         return found
 

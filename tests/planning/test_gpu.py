@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deployments.candidates import all_candidates
+from deployments.candidates import Unfit, all_candidates
 from deployments.candidates._bucket import Bucket, open_shapes
 from deployments.candidates._frozen import frozen
 from deployments.candidates._session import SessionSettings
@@ -26,6 +26,8 @@ GPU = "/GPU:0"
 
 @pytest.fixture(scope="module")
 def model() -> Any:
+    # As `device.select` does: TensorFlow rounds float32's products to TensorFloat-32 unless told otherwise.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     with tf.device(GPU):
         return from_keras(architectures.build("cnn"))
 
@@ -88,9 +90,13 @@ def test_the_ledger_has_the_gpus_numbers(plan: Plan) -> None:
     assert memory["device_peak_mib"] >= memory["device_after_mib"] > 0
 
 
-@pytest.mark.parametrize("name", [c.name for c in all_candidates() if not c.name.startswith("litert")])
+@pytest.mark.parametrize("name", [c.name for c in all_candidates()])
 def test_every_candidate_agrees_on_the_gpu(name: str, model: Any) -> None:
-    runner = next(c for c in all_candidates() if c.name == name).build(Subject(model, GPU), Bucket(4))
+    try:
+        runner = next(c for c in all_candidates() if c.name == name).build(Subject(model, GPU), Bucket(4))
+    except Unfit as unfit:
+        assert str(unfit) == "runs on CPUs only"
+        return
     x = np.random.default_rng(1).uniform(0, 1, (4, 28, 28, 1)).astype(np.float32)
     for _ in range(runner.warming_runs):
         got = runner.run((x,))[0]

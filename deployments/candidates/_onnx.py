@@ -1,0 +1,172 @@
+"""The model as an ONNX file: the frozen graph, converted by tf2onnx once for all that run it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from deployments.candidates._frozen import Frozen, frozen, nodes
+from deployments.candidates._interface import Unfit
+from deployments.candidates._subject import Subject
+from deployments.tensors import STRING, Shape
+
+OPSET = 18
+CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+MUST_COMPILE = "_XlaMustCompile"
+"""What Keras marks calls with that only XLA runs well; freezing leaves those alone, and ONNX has no calls."""
+LARGEST_BYTES = 2**31 - 2**26
+"""A serialised protocol buffer ends at 2 GiB."""
+
+
+def converted(subject: Subject, shapes: tuple[Shape, ...]) -> bytes:
+    """Return the model as ONNX for inputs of `shapes`, None for open axes; the inputs and outputs in their order.
+
+    Raises `Unfit` with the op's name where it cannot be converted.
+    """
+    if any(spec.dtype == STRING for spec in (*subject.signature.inputs, *subject.signature.outputs)):
+        raise Unfit("strings have no place in ONNX Runtime's buffers")
+    if subject.weights_bytes > LARGEST_BYTES:
+        raise Unfit(f"{subject.weights_bytes / 2**30:.1f} GiB of weights do not fit into an ONNX file (2 GiB)")
+    return subject.kept(f"onnx {OPSET} {shapes}", lambda: _convert(subject, shapes))
+
+
+def _convert(subject: Subject, shapes: tuple[Shape, ...]) -> bytes:
+    """Return the ONNX file's bytes; raises `Unfit`."""
+    try:
+        import onnx
+        import tf2onnx
+    except ImportError as error:
+        raise Unfit(f"needs tf2onnx: pip install 'keras-solo[onnx]' ({error})") from None
+    graph = frozen(subject, shapes)
+    if graph.rebuilt:
+        raise Unfit("the model has captures that ONNX has no form for")
+    graph_def = _without_erfc(_inlined(graph))
+    looping = next((node for node in nodes(graph_def) if node.op in CALLS), None)
+    if looping is not None:
+        raise Unfit(f"tf2onnx cannot convert the call '{looping.name}'")
+    with _silent():
+        model, _ = tf2onnx.convert.from_graph_def(
+            graph_def,
+            input_names=list(graph.feeds),
+            output_names=list(graph.fetches),
+            opset=OPSET,
+        )
+    unknown = sorted({node.op_type for node in _flat(model.graph) if not onnx.defs.has(node.op_type, node.domain)})
+    if unknown:
+        raise Unfit(f"tf2onnx cannot convert {', '.join(unknown)}")
+    return bytes(model.SerializeToString())
+
+
+def _flat(graph: Any) -> Iterator[Any]:
+    """Yield every node of an ONNX graph, those of its loops and branches too."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _flat(attribute.g)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep tf2onnx's progress, and what it says of ops that it does not know, out of a replica's log."""
+    loggers = [logging.getLogger(name) for name in ("tf2onnx", "tensorflow")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    # Else it copies the whole model before each of its optimisations, in case one fails: 7 of 23 s for ResNet50.
+    os.environ.setdefault("TF2ONNX_CATCH_ERRORS", "FALSE")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _without_erfc(graph_def: Any) -> Any:
+    """Return a copy with 1 - Erf(x) for each Erfc(x), which is Keras's exact GELU and has no form in ONNX."""
+    if not any(node.op == "Erfc" for node in nodes(graph_def)):
+        return graph_def
+    changed = type(graph_def)()
+    changed.CopyFrom(graph_def)
+    for body in (changed.node, *(function.node_def for function in changed.library.function)):
+        for node in [node for node in body if node.op == "Erfc"]:
+            kind = node.attr["T"].type
+            one = body.add(op="Const", name=f"{node.name}/one")
+            one.attr["dtype"].type = kind
+            one.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(1.0, tf.as_dtype(kind), []))
+            erf = body.add(op="Erf", name=f"{node.name}/erf", input=list(node.input))
+            erf.attr["T"].type = kind
+            node.op = "Sub"
+            is_function = body is not changed.node
+            node.ClearField("input")
+            node.input.extend(["/".join((node.name, one_)) + ("" if not is_function else out) for one_, out in PARTS])
+    return changed
+
+
+PARTS = (("one", ":output:0"), ("erf", ":y:0"))
+"""How a function's body names the outputs of a Const and an Erf."""
+
+
+def _inlined(graph: Frozen) -> Any:
+    """Return the graph with those calls inlined that Keras marks for XLA."""
+    if not any(node.op in CALLS for node in nodes(graph.graph_def)):
+        return graph.graph_def
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    open_def = type(graph.graph_def)()
+    open_def.CopyFrom(graph.graph_def)
+    # A name that TensorFlow knows already must keep its definition.
+    renamed = {function.signature.name: f"{function.signature.name}_open" for function in open_def.library.function}
+    for function in open_def.library.function:
+        function.signature.name = renamed[function.signature.name]
+        for name in (MUST_COMPILE, "_noinline"):
+            function.attr.pop(name, None)
+    for body in (open_def.node, *(function.node_def for function in open_def.library.function)):
+        for node in body:
+            node.attr.pop(MUST_COMPILE, None)
+            for value in node.attr.values():
+                for called in [value.func] if value.HasField("func") else value.list.func:
+                    called.name = renamed.get(called.name, called.name)
+    wrapped = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(open_def, name=""), [])
+    pruned = wrapped.prune(list(graph.feeds), list(graph.fetches))
+    return convert_variables_to_constants_v2(pruned).graph.as_graph_def()
+
+
+def runtime() -> Any:
+    """Return the module `onnxruntime`; raises `Unfit` where it is not installed."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise Unfit(f"needs onnxruntime: pip install 'keras-solo[onnx]' ({error})") from None
+    return onnxruntime
+
+
+def names_of(session: Any, count: int) -> tuple[list[str], list[str]]:
+    """Return a session's inputs and outputs by name, in the signature's order; raises `Unfit` where one is gone."""
+    feeds = [each.name for each in session.get_inputs()]
+    if len(feeds) != count:
+        raise Unfit(f"{len(feeds)} of {count} inputs are left in the ONNX file: the model does not read the others")
+    return feeds, [each.name for each in session.get_outputs()]
+
+
+def with_shapes(content: bytes, shapes: tuple[Shape, ...]) -> bytes:
+    """Return an ONNX file with its inputs' axes fixed at `shapes`: what depends on them is folded when it is loaded."""
+    import onnx
+
+    model = onnx.load_from_string(content)
+    for tensor, shape in zip(model.graph.input, shapes, strict=True):
+        for axis, size in zip(tensor.type.tensor_type.shape.dim, shape, strict=True):
+            axis.dim_value = size or 1
+    del model.graph.value_info[:]
+    for tensor in model.graph.output:
+        for axis in tensor.type.tensor_type.shape.dim:
+            axis.Clear()
+    return bytes(model.SerializeToString())

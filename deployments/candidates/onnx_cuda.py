@@ -1,0 +1,203 @@
+"""ONNX Runtime on a GPU, its launches captured once as a CUDA graph with both copies in it.
+
+A call copies the inputs into pinned memory, launches the graph, waits, and copies the answers out: what an engineer
+would write by hand. ONNX Runtime's own capture leaves the copies out, each a call that waits.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from deployments.candidates._bucket import Bucket, open_shapes
+from deployments.candidates._interface import Runner, Unfit
+from deployments.candidates._onnx import converted, names_of, runtime, with_shapes
+from deployments.candidates._subject import Subject
+from deployments.candidates.xla import fixed_shapes
+from deployments.device.cuda import Buffer, CudaError, Driver, Graph, Stream
+from deployments.tensors import Arrays, Shape
+
+SETTLING_RUNS = 3
+"""Before the capture: memory is allocated and kernels are chosen in the first ones."""
+PROVIDER = "CUDAExecutionProvider"
+
+
+@dataclass(frozen=True)
+class OnnxCuda:
+    """One session, with fixed buffers for a bucket."""
+
+    name: str
+    order: int
+    is_captured: bool = True
+    prefers_nhwc: bool = False
+    family: str = "onnx-cuda"
+    keeps_variables: bool = False
+
+    def build(self, subject: Subject, bucket: Bucket) -> Runner:
+        """Return a runner for this bucket alone.
+
+        Raises `Unfit` on CPUs, without ONNX Runtime for CUDA, and where an op has no kernel on the GPU or the capture
+        breaks one of its rules.
+        """
+        if not subject.is_gpu:
+            raise Unfit("runs on GPUs only")
+        onnxruntime = runtime()
+        if PROVIDER not in onnxruntime.get_available_providers():
+            raise Unfit("this ONNX Runtime has no CUDA: pip install 'keras-solo[gpu]'")
+        shapes = fixed_shapes(subject, bucket)
+        try:
+            stream = subject.shared("cuda-stream", lambda: Stream(Driver()))
+            session = self._session(subject, shapes, stream)
+            return _Capture(session, subject, bucket, stream).runner(self.is_captured)
+        except CudaError as error:
+            raise Unfit(str(error)) from None
+
+    def _session(self, subject: Subject, shapes: tuple[Shape, ...], stream: Stream) -> Any:
+        """Return a session for any number of rows, so that all buckets share its weights, or else for `shapes`."""
+        key = ("onnx-cuda-session", self.prefers_nhwc)
+        content = converted(subject, open_shapes(subject.signature))
+        try:
+            return subject.shared(key, lambda: self._load(subject, content, stream))
+        except Unfit:
+            fixed = with_shapes(content, shapes)
+            return subject.shared((*key, shapes), lambda: self._load(subject, fixed, stream))
+
+    def _load(self, subject: Subject, content: bytes, stream: Stream) -> Any:
+        onnxruntime = runtime()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        settings = {
+            "device_id": "0",
+            "user_compute_stream": str(stream.handle.value),
+            "arena_extend_strategy": "kSameAsRequested",
+            "cudnn_conv_algo_search": "EXHAUSTIVE",
+            "use_tf32": str(int(tf.config.experimental.tensor_float_32_execution_enabled())),
+            "prefer_nhwc": str(int(self.prefers_nhwc)),
+        }
+        try:
+            return onnxruntime.InferenceSession(content, options, providers=[(PROVIDER, settings)])
+        except Exception as error:  # ONNX Runtime has classes of its own for each status
+            raise Unfit(f"ONNX Runtime: {str(error).strip().splitlines()[0][:160]}") from None
+
+
+class _Capture:
+    """One bucket's buffers, and what fills and empties them."""
+
+    def __init__(self, session: Any, subject: Subject, bucket: Bucket, stream: Stream) -> None:
+        self._session = session
+        self._stream = stream
+        self._driver = stream.driver
+        self._driver.enter()
+        signature = subject.signature
+        feeds, fetches = names_of(session, len(signature.inputs))
+        self._options = runtime().RunOptions()
+        self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        self._binding = session.io_binding()
+        self.inputs, self.outputs = [], []
+        for name, array in zip(feeds, _sample(subject, bucket), strict=True):
+            self.inputs.append(self._bound(self._binding.bind_input, name, array.shape, array.dtype))
+            self.inputs[-1].array[...] = array
+        for name, shape, spec in zip(fetches, self._output_shapes(fetches), signature.outputs, strict=True):
+            self.outputs.append(self._bound(self._binding.bind_output, name, shape, spec.dtype))
+
+    def _bound(self, bind: Callable[..., None], name: str, shape: Shape, dtype: Any) -> Buffer:
+        buffer = Buffer(self._driver, shape, dtype)
+        bind(name, "cuda", 0, dtype, list(shape), buffer.device.value)
+        return buffer
+
+    def _output_shapes(self, fetches: Sequence[str]) -> list[Shape]:
+        """Return what comes out where ONNX Runtime itself allocates it."""
+        for name in fetches:
+            self._binding.bind_output(name, "cuda")
+        self._queue()
+        self._stream.synchronize()
+        shapes = [tuple(value.shape()) for value in self._binding.get_outputs()]
+        self._binding.clear_binding_outputs()
+        return shapes
+
+    def _queue(self) -> None:
+        """Queue one prediction: in, through, out."""
+        for buffer in self.inputs:
+            buffer.to_device(self._stream)
+        self._session.run_with_iobinding(self._binding, self._options)
+        for buffer in self.outputs:
+            buffer.to_host(self._stream)
+
+    def runner(self, is_captured: bool) -> Runner:
+        """Return what runs it, captured or launch by launch."""
+        for _ in range(SETTLING_RUNS):
+            self._queue()
+            self._stream.synchronize()
+        if not is_captured:
+            return Runner(self._running(self._queue), is_open=False, close=self._close)
+        graph = Graph(self._stream, self._queue)
+        foreign = graph.foreign_host_copies({buffer.address for buffer in (*self.inputs, *self.outputs)})
+        if foreign:
+            graph.close()
+            raise Unfit(f"{foreign} steps of a captured run would read host memory that is not kept")
+
+        def close() -> None:
+            graph.close()
+            self._close()
+
+        return Runner(self._launching(graph), is_open=False, close=close)
+
+    def _running(self, queue: Callable[[], None]) -> Callable[[Arrays], Arrays]:
+        lock, enter, synchronize = threading.Lock(), self._driver.enter, self._stream.synchronize
+        inputs, outputs = [buffer.array for buffer in self.inputs], [buffer.array for buffer in self.outputs]
+
+        def run(arrays: Arrays) -> Arrays:
+            with lock:
+                enter()
+                for target, array in zip(inputs, arrays, strict=True):
+                    target[...] = array
+                queue()
+                synchronize()
+                return tuple(array.copy() for array in outputs)
+
+        return run
+
+    def _launching(self, graph: Graph) -> Callable[[Arrays], Arrays]:
+        function = self._driver.function
+        set_current, launch, synchronize = function("cuCtxSetCurrent"), function("cuGraphLaunch"), function("cuStreamSynchronize")
+        context, executable, stream = self._driver.context, graph.executable, self._stream.handle
+        inputs, outputs = [buffer.array for buffer in self.inputs], [buffer.array for buffer in self.outputs]
+        lock = threading.Lock()
+
+        def run(arrays: Arrays, _alive: Any = (self, graph)) -> Arrays:
+            with lock:
+                for target, array in zip(inputs, arrays, strict=True):
+                    target[...] = array
+                status = set_current(context) or launch(executable, stream) or synchronize(stream)
+                if status:
+                    raise CudaError(f"the GPU's driver answers with status {status}")
+                return tuple(array.copy() for array in outputs)
+
+        return run
+
+    def _close(self) -> None:
+        self._driver.enter()
+        self._stream.synchronize()
+        for buffer in (*self.inputs, *self.outputs):
+            buffer.close()
+
+
+def _sample(subject: Subject, bucket: Bucket) -> Arrays:
+    """Return inputs of the bucket's shapes: the rows that the model is known to take, or zeros where none are."""
+    signature = subject.signature
+    shapes = fixed_shapes(subject, bucket)
+    known = subject.sample or tuple(np.zeros(shape, spec.dtype) for shape, spec in zip(shapes, signature.inputs))
+    return tuple(np.ascontiguousarray(np.resize(array, shape)) for array, shape in zip(known, shapes, strict=True))
+
+
+CANDIDATES = (
+    OnnxCuda("onnx-cuda-graph", 4),
+    OnnxCuda("onnx-cuda-graph-nhwc", 5, prefers_nhwc=True),
+    OnnxCuda("onnx-cuda", 45, is_captured=False),
+)
