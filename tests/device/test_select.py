@@ -129,6 +129,26 @@ show(cap=chosen.memory_limit_mb, fits=fits)
 
 @gpu
 @pytest.mark.gpu
+def test_a_limit_is_no_grab() -> None:
+    """What the card has less after the first tensor is what CUDA takes itself, not the limit."""
+    shown, _ = in_process("""
+import ctypes
+from deployments.device.cuda import Driver
+def free_mib():
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    Driver().call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+    return free.value / 2**20
+before = free_mib()
+chosen = select.select("gpu", gpu_memory_mb=20000)
+tf.ones((1024, 1024)).numpy()
+show(cap=chosen.memory_limit_mb, taken=before - free_mib())
+""")
+    assert shown["cap"] == 20000
+    assert float(str(shown["taken"])) < 2000
+
+
+@gpu
+@pytest.mark.gpu
 def test_changing_the_device_after_the_start_is_refused() -> None:
     shown, _ = in_process("""
 select.select("gpu")
