@@ -20,10 +20,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from deployments.device import environment
-
-environment.prepare("auto", 2)
-
 import tensorflow as tf
 
 from deployments.candidates._bucket import Bucket
@@ -41,13 +37,17 @@ SECONDS = 1.5
 """For timing all ways of one model, precision and size."""
 
 
-def measure(name: str, precision: str, sizes: list[int], asked: argparse.Namespace, device: Any) -> list[dict[str, Any]]:
+def measure(
+    name: str, precision: str, sizes: list[int], asked: argparse.Namespace, device: Any
+) -> list[dict[str, Any]]:
     tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
     policy = "float32" if precision == "tf32" else precision
     source = Source(f"bench.models:{name}")
     started_s = time.monotonic()
     model, exact = load(source, policy), load(source)  # type: ignore[arg-type]
-    options = PlanOptions(tuple(sizes), device=device.tf_name, precision=precision, tries_host=True, only=tuple(asked.only))
+    options = PlanOptions(
+        tuple(sizes), device=device.tf_name, precision=precision, tries_host=True, only=tuple(asked.only)
+    )
     subject = Subject(model, options.device)
     reference = Reference(subject, options, exact.call)
     subject.sample = reference.cases(Bucket(sizes[0]))[0].inputs
@@ -74,9 +74,9 @@ def measure(name: str, precision: str, sizes: list[int], asked: argparse.Namespa
 def used_mib() -> float:
     """Return what the whole card holds, in MiB; 0 without one."""
     try:
-        from deployments.device.cuda import Driver
-
         import ctypes
+
+        from deployments.device.cuda import Driver
 
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         Driver().call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))

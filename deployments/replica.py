@@ -34,11 +34,11 @@ from deployments.servable import Servable
 from deployments.tensors import Array, Signature
 
 if TYPE_CHECKING:
-    from deployments.loading import Precision, Source
     from deployments.planning.from_source import Planned
     from deployments.planning.options import PlanOptions, Progress
     from deployments.planning.plan import Plan
     from deployments.processing.starting import Functions
+    from deployments.source import Source, WantedPrecision
 
 
 TURN_LIMIT_S = 120.0
@@ -54,7 +54,7 @@ class ReplicaOptions:
     source: Source
     plan: PlanOptions
     """Its device and precision are filled in by the replica."""
-    precision: Precision = "float32"
+    precision: WantedPrecision = "float32"
     device: Literal["auto", "gpu", "cpu"] = "auto"
     gpu_memory_mb: int | None = None
     tf32: bool = False
@@ -186,6 +186,7 @@ def _planned(options: ReplicaOptions, tell: Progress, preparing: Preparing) -> P
         kind=kind,
         precision=options.precision,
         tf32=options.tf32,
+        tries_host=options.device == "auto",
         gpu_memory_mb=options.gpu_memory_mb,
         share=_gpu_share(),
         tell=tell,

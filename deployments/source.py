@@ -10,12 +10,20 @@ from typing import Any, Literal, get_args
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
 """What Keras layers compute in; inputs and outputs keep their declared dtypes."""
 
+WantedPrecision = Literal["float32", "mixed_float16", "mixed_bfloat16", "auto"]
+"""What may be asked for: `auto` takes the fastest within the tolerance."""
+
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 HDF5_SUFFIXES = (".h5", ".hdf5")
 MODEL_SUFFIXES = (".keras", *HDF5_SUFFIXES)
 """How the files end that hold a whole model."""
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 """One of these lies in a folder that is a SavedModel."""
+
+
+def loaded_in(wanted: WantedPrecision) -> Precision:
+    """Return the precision that a model is loaded in: where the plan chooses, it starts from float32."""
+    return "float32" if wanted == "auto" else wanted
 
 
 def is_saved_model(path: Path) -> bool:

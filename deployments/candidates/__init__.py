@@ -12,11 +12,15 @@ import importlib
 import logging
 import pkgutil
 
-from deployments.candidates._host import OnHost
+from deployments.candidates._elsewhere import HOST, LOWERED, Elsewhere
 from deployments.candidates._interface import Candidate, Runner, Unfit
 from deployments.events import event
 
 __all__ = ["Candidate", "Runner", "Unfit", "all_candidates", "candidates_for"]
+
+GPU_FAMILY = "onnx-cuda"
+LOWERED_ON_GPUS, LOWERED_ON_CPUS = ("session-xla",), ("session-single", "session")
+"""Ways that are tried in fewer bits where the plan may choose the precision."""
 
 
 def all_candidates() -> list[Candidate]:
@@ -28,16 +32,23 @@ def all_candidates() -> list[Candidate]:
     return sorted(found, key=lambda candidate: (candidate.order, candidate.name))
 
 
-def candidates_for(is_gpu: bool, tries_host: bool) -> list[Candidate]:
-    """Return the candidates of a plan: on a GPU those for CPUs as well, marked, where the host may be taken instead.
+def candidates_for(is_gpu: bool, tries_host: bool = False, tries_precisions: bool = False) -> list[Candidate]:
+    """Return the candidates of a plan for a GPU or a CPU.
 
-    What runs on the model's own variables stays where they are.
+    `tries_host`: on a GPU those for CPUs as well. `tries_precisions`: those that gain by fewer bits, in each precision.
+    What runs on the model's own variables stays where these are.
     """
-    found = all_candidates()
-    if not is_gpu or not tries_host:
-        return found
-    hosted: list[Candidate] = [OnHost(each) for each in found if not each.keeps_variables and each.family != "onnx-cuda"]
-    return sorted(found + hosted, key=lambda candidate: (candidate.order, candidate.name))
+    every = all_candidates()
+    found = [each for each in every if getattr(each, "precision", None) is None]
+    copying = [each for each in found if not each.keeps_variables]
+    more: list[Candidate] = []
+    if is_gpu and tries_host:
+        more += [Elsewhere(each, HOST) for each in copying if each.family != GPU_FAMILY]
+    if tries_precisions:
+        names = LOWERED_ON_GPUS if is_gpu else LOWERED_ON_CPUS
+        more += [Elsewhere(each, precision) for precision in LOWERED for each in copying if each.name in names]
+        more += [each for each in every if each not in found and is_gpu]
+    return sorted(found + more, key=lambda candidate: (candidate.order, candidate.name))
 
 
 def _modules() -> list[str]:

@@ -65,7 +65,7 @@ def frozen(subject: Subject, shapes: Sequence[Shape], lower_control_flow: bool =
     if subject.weights_bytes > GRAPH_LIMIT_BYTES:
         raise Unfit(f"{subject.weights_bytes / 2**30:.1f} GiB of weights do not fit into a graph (2 GiB)")
     lower = lower_control_flow and has_control_flow(subject)
-    return subject.shared(("frozen", tuple(shapes), lower), lambda: _freeze(subject, shapes, lower))
+    return subject.root.shared(("frozen", tuple(shapes), lower), lambda: _freeze(subject, shapes, lower))
 
 
 def has_control_flow(subject: Subject) -> bool:
@@ -79,6 +79,10 @@ def _freeze(subject: Subject, shapes: Sequence[Shape], lower_control_flow: bool)
     concrete = subject.concrete(shapes)
     function = convert_variables_to_constants_v2(concrete, lower_control_flow=lower_control_flow)
     graph_def = function.graph.as_graph_def()
+    # A session places every op anew: on the GPU where it has one, for the host's ways on the CPU.
+    for body in (graph_def.node, *(each.node_def for each in graph_def.library.function)):
+        for node in body:
+            node.device = ""
     count = len(subject.signature.inputs)
     feeds = tuple(tensor.name for tensor in concrete.inputs[:count])
     captured = dict(zip((tensor.name for tensor in concrete.inputs[count:]), concrete.captured_inputs, strict=True))

@@ -37,14 +37,25 @@ class Runner:
 class Candidate(Protocol):
     """One way of executing a prediction."""
 
-    name: str
-    """As it stands in the plan."""
-    order: int
-    """When it is tried: those that win most often and build fastest come first, in case the budget ends."""
-    family: str
-    """Candidates of one family share what takes longest to build, so the second costs little."""
-    keeps_variables: bool
-    """Whether it runs on the model's own variables, not on a copy of their values."""
+    @property
+    def name(self) -> str:
+        """As it stands in the plan."""
+        ...
+
+    @property
+    def order(self) -> int:
+        """When it is tried: those that win most often and build fastest come first, in case the budget ends."""
+        ...
+
+    @property
+    def family(self) -> str:
+        """Candidates of one family share what takes longest to build, so the second costs little."""
+        ...
+
+    @property
+    def keeps_variables(self) -> bool:
+        """Whether it runs on the model's own variables, not on a copy of their values."""
+        ...
 
     def build(self, subject: Subject, bucket: Bucket) -> Runner:
         """Return a runner for `bucket`; raises `Unfit`, or whatever goes wrong in TensorFlow."""

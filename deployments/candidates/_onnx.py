@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -33,7 +35,40 @@ def converted(subject: Subject, shapes: tuple[Shape, ...]) -> bytes:
         raise Unfit("strings have no place in ONNX Runtime's buffers")
     if subject.weights_bytes > LARGEST_BYTES:
         raise Unfit(f"{subject.weights_bytes / 2**30:.1f} GiB of weights do not fit into an ONNX file (2 GiB)")
-    return subject.kept(f"onnx {OPSET} {shapes}", lambda: _convert(subject, shapes))
+    return subject.root.kept(f"onnx {OPSET} {shapes}", lambda: _convert(subject, shapes))
+
+
+def halved(subject: Subject, shapes: tuple[Shape, ...]) -> bytes:
+    """Return the model as ONNX computing in float16, its inputs and outputs as they are; of the model in float32.
+
+    Keras's own mixed_float16 casts up and down around each normalisation, which no runtime then folds into the
+    convolution before it: ResNet50 0.85 ms against 0.59 in TF32 (H200).
+    """
+    exact = subject.in_float32()
+    return exact.kept(f"onnx {OPSET} {shapes} float16", lambda: _halve(converted(exact, shapes)))
+
+
+def _halve(content: bytes) -> bytes:
+    import onnx
+
+    convert = _float16_module().convert_float_to_float16
+    try:
+        with _silent():
+            model = convert(onnx.load_from_string(content), keep_io_types=True)
+    except Exception as error:  # whatever the converter meets in a model that nobody has seen
+        raise Unfit(f"cannot be converted to float16: {type(error).__name__}: {error}") from None
+    return bytes(model.SerializeToString())
+
+
+def _float16_module() -> Any:
+    """Return ONNX Runtime's converter to float16 by its file: its package puts its own folder on `sys.path`."""
+    path = Path(runtime().__file__).parent / "transformers" / "float16.py"
+    spec = importlib.util.spec_from_file_location("keras_solo_onnx_float16", path)
+    if spec is None or spec.loader is None or not path.exists():
+        raise Unfit("this ONNX Runtime has no converter to float16")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _convert(subject: Subject, shapes: tuple[Shape, ...]) -> bytes:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from deployments.files import replace_file
 from deployments.model import LoadedModel
+from deployments.source import Precision
 from deployments.tensors import STRING, Arrays, Shape, Signature
 
 T = TypeVar("T")
@@ -21,13 +22,25 @@ T = TypeVar("T")
 class Subject:
     """The model under planning, on one device."""
 
-    def __init__(self, model: LoadedModel, device: str, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        model: LoadedModel,
+        device: str,
+        folder: Path | None = None,
+        exact: LoadedModel | None = None,
+        load: Callable[[Precision], LoadedModel] | None = None,
+    ) -> None:
         self.device = device
         self._folder = folder
+        self._exact = exact
+        """The same model in float32, where `model` computes in fewer bits."""
+        self._load = load
+        """Loads the same model in another precision, where a plan may choose it."""
+        self._others: dict[str, Subject] = {}
         self.traces = 0
         """How often the model's Python code was traced into a graph, for whichever device."""
         self._counting = self
-        self._host: Subject | None = None
+        self._root: Subject | None = None
         self._model: LoadedModel | None = model
         self._shared: dict[Hashable, Any] = {}
         self.sample: Arrays = ()
@@ -51,12 +64,35 @@ class Subject:
         return "GPU" in self.device.upper()
 
     def on_host(self) -> Subject:
-        """Return the same model as a subject on the CPU, which shares nothing built with this one but the files."""
-        if self._host is None:
-            self._host = Subject(self.model, "/CPU:0", self._folder)
-            self._host._counting = self
-        self._host.signature, self._host.sample = self.signature, self.sample
-        return self._host
+        """Return the same model as a subject on the CPU, which shares what knows no device."""
+        host = self._other("host", lambda: self.model, "/CPU:0")
+        host._root = self
+        return host
+
+    @property
+    def root(self) -> Subject:
+        """The subject whose host's one this is; itself otherwise. What knows no device is shared there."""
+        return self._root or self
+
+    def in_float32(self) -> Subject:
+        """Return the same model computing in float32, from which a candidate may make its own lower precision."""
+        exact = self._exact
+        return self if exact is None else self._other("float32", lambda: exact, self.device)
+
+    def in_precision(self, precision: Precision) -> Subject:
+        """Return the same model loaded in another precision."""
+        load = self._load
+        assert load is not None, "only a plan that may choose the precision tries others"
+        return self._other(precision, lambda: load(precision), self.device)
+
+    def _other(self, key: str, model: Callable[[], LoadedModel], device: str) -> Subject:
+        """Return the subject of the same model kept for `key`; its traces are counted here."""
+        if key not in self._others:
+            self._others[key] = Subject(model(), device, self._folder)
+            self._others[key]._counting = self
+        other = self._others[key]
+        other.signature, other.sample = self.signature, self.sample
+        return other
 
     def shared(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what `make` made for `key`, made at most once while planning lasts."""
@@ -66,7 +102,7 @@ class Subject:
         return result
 
     def kept(self, key: str, make: Callable[[], bytes]) -> bytes:
-        """Return what `make` made for `key`, as `shared` does; kept on disk for later starts where there is a folder."""
+        """Return what `make` made for `key`, as `shared` does; kept on disk for later starts too."""
         return self.shared(("kept", key), lambda: self._read_or_make(key, make))
 
     def _read_or_make(self, key: str, make: Callable[[], bytes]) -> bytes:
@@ -112,9 +148,11 @@ class Subject:
     def release(self) -> None:
         """Drop the model and everything shared: what the chosen runners hold stays alive through them."""
         self._shared.clear()
-        self._model = None
-        if self._host is not None:
-            self._host.release()
+        self._model = self._exact = None
+        self._load = None
+        for other in self._others.values():
+            other.release()
+        self._others.clear()
 
 
 def tensor_dtype(dtype: np.dtype[Any]) -> Any:

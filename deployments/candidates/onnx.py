@@ -24,7 +24,7 @@ class Onnx:
     keeps_variables: bool = False
 
     def build(self, subject: Subject, bucket: Bucket) -> Runner:  # noqa: ARG002 - one runner serves all
-        """Return a runner for every bucket; raises `Unfit` on GPUs, without the packages, and where nothing converts."""
+        """Return a runner for every bucket; raises `Unfit` on GPUs, and where it cannot be converted."""
         if subject.is_gpu:
             raise Unfit("runs on CPUs only")
         if self.threads < 1:
@@ -43,7 +43,7 @@ class Onnx:
 def _calling(session: Any, count: int) -> Any:
     feeds, fetches = names_of(session, count)
     # The method around it checks the names again: 2 of 9 us.
-    inner = getattr(session, "_sess", None)
+    inner: Any = getattr(session, "_sess", None)
     if not hasattr(inner, "run"):
         raise Unfit("this ONNX Runtime's session has another inside")
     execute = inner.run

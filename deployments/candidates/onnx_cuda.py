@@ -15,8 +15,9 @@ import numpy as np
 import tensorflow as tf
 
 from deployments.candidates._bucket import Bucket, open_shapes
+from deployments.candidates._copying import copy
 from deployments.candidates._interface import Runner, Unfit
-from deployments.candidates._onnx import converted, names_of, runtime, with_shapes
+from deployments.candidates._onnx import converted, halved, names_of, runtime, with_shapes
 from deployments.candidates._subject import Subject
 from deployments.candidates.xla import fixed_shapes
 from deployments.device.cuda import Buffer, CudaError, Driver, Graph, Stream
@@ -33,6 +34,8 @@ class OnnxCuda:
 
     name: str
     order: int
+    precision: str | None = None
+    """What it computes in, whatever the model; None: what the model does."""
     is_captured: bool = True
     prefers_nhwc: bool = False
     family: str = "onnx-cuda"
@@ -59,15 +62,17 @@ class OnnxCuda:
 
     def _session(self, subject: Subject, shapes: tuple[Shape, ...], stream: Stream) -> Any:
         """Return a session for any number of rows, so that all buckets share its weights, or else for `shapes`."""
-        key = ("onnx-cuda-session", self.prefers_nhwc)
-        content = converted(subject, open_shapes(subject.signature))
+        precision = self.precision or ("tf32" if _rounds_products() else subject.precision)
+        key = ("onnx-cuda-session", self.prefers_nhwc, precision)
+        convert = halved if precision == "mixed_float16" else converted
+        content = convert(subject, open_shapes(subject.signature))
         try:
-            return subject.shared(key, lambda: self._load(subject, content, stream))
+            return subject.shared(key, lambda: self._load(content, stream, precision))
         except Unfit:
             fixed = with_shapes(content, shapes)
-            return subject.shared((*key, shapes), lambda: self._load(subject, fixed, stream))
+            return subject.shared((*key, shapes), lambda: self._load(fixed, stream, precision))
 
-    def _load(self, subject: Subject, content: bytes, stream: Stream) -> Any:
+    def _load(self, content: bytes, stream: Stream, precision: str) -> Any:
         onnxruntime = runtime()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
@@ -77,13 +82,17 @@ class OnnxCuda:
             "user_compute_stream": str(stream.handle.value),
             "arena_extend_strategy": "kSameAsRequested",
             "cudnn_conv_algo_search": "EXHAUSTIVE",
-            "use_tf32": str(int(tf.config.experimental.tensor_float_32_execution_enabled())),
+            "use_tf32": str(int(precision == "tf32")),
             "prefer_nhwc": str(int(self.prefers_nhwc)),
         }
         try:
             return onnxruntime.InferenceSession(content, options, providers=[(PROVIDER, settings)])
         except Exception as error:  # ONNX Runtime has classes of its own for each status
             raise Unfit(f"ONNX Runtime: {str(error).strip().splitlines()[0][:160]}") from None
+
+
+def _rounds_products() -> bool:
+    return bool(tf.config.experimental.tensor_float_32_execution_enabled())
 
 
 class _Capture:
@@ -106,12 +115,12 @@ class _Capture:
         for name, shape, spec in zip(fetches, self._output_shapes(fetches), signature.outputs, strict=True):
             self.outputs.append(self._bound(self._binding.bind_output, name, shape, spec.dtype))
 
-    def _bound(self, bind: Callable[..., None], name: str, shape: Shape, dtype: Any) -> Buffer:
+    def _bound(self, bind: Callable[..., None], name: str, shape: tuple[int, ...], dtype: Any) -> Buffer:
         buffer = Buffer(self._driver, shape, dtype)
         bind(name, "cuda", 0, dtype, list(shape), buffer.device.value)
         return buffer
 
-    def _output_shapes(self, fetches: Sequence[str]) -> list[Shape]:
+    def _output_shapes(self, fetches: Sequence[str]) -> list[tuple[int, ...]]:
         """Return what comes out where ONNX Runtime itself allocates it."""
         for name in fetches:
             self._binding.bind_output(name, "cuda")
@@ -156,7 +165,7 @@ class _Capture:
             with lock:
                 enter()
                 for target, array in zip(inputs, arrays, strict=True):
-                    target[...] = array
+                    copy(target, array)
                 queue()
                 synchronize()
                 return tuple(array.copy() for array in outputs)
@@ -165,7 +174,11 @@ class _Capture:
 
     def _launching(self, graph: Graph) -> Callable[[Arrays], Arrays]:
         function = self._driver.function
-        set_current, launch, synchronize = function("cuCtxSetCurrent"), function("cuGraphLaunch"), function("cuStreamSynchronize")
+        set_current, launch, synchronize = (
+            function("cuCtxSetCurrent"),
+            function("cuGraphLaunch"),
+            function("cuStreamSynchronize"),
+        )
         context, executable, stream = self._driver.context, graph.executable, self._stream.handle
         inputs, outputs = [buffer.array for buffer in self.inputs], [buffer.array for buffer in self.outputs]
         lock = threading.Lock()
@@ -173,7 +186,7 @@ class _Capture:
         def run(arrays: Arrays, _alive: Any = (self, graph)) -> Arrays:
             with lock:
                 for target, array in zip(inputs, arrays, strict=True):
-                    target[...] = array
+                    copy(target, array)
                 status = set_current(context) or launch(executable, stream) or synchronize(stream)
                 if status:
                     raise CudaError(f"the GPU's driver answers with status {status}")
@@ -191,8 +204,9 @@ class _Capture:
 def _sample(subject: Subject, bucket: Bucket) -> Arrays:
     """Return inputs of the bucket's shapes: the rows that the model is known to take, or zeros where none are."""
     signature = subject.signature
-    shapes = fixed_shapes(subject, bucket)
-    known = subject.sample or tuple(np.zeros(shape, spec.dtype) for shape, spec in zip(shapes, signature.inputs))
+    shapes = [tuple(axis or 1 for axis in shape) for shape in fixed_shapes(subject, bucket)]
+    pairs = zip(shapes, signature.inputs, strict=True)
+    known = subject.sample or tuple(np.zeros(shape, spec.dtype) for shape, spec in pairs)
     return tuple(np.ascontiguousarray(np.resize(array, shape)) for array, shape in zip(known, shapes, strict=True))
 
 
@@ -200,4 +214,10 @@ CANDIDATES = (
     OnnxCuda("onnx-cuda-graph", 4),
     OnnxCuda("onnx-cuda-graph-nhwc", 5, prefers_nhwc=True),
     OnnxCuda("onnx-cuda", 45, is_captured=False),
+    # Where the plan may choose the precision: of the model in float32, without loading another.
+    *(
+        OnnxCuda(f"{precision}:onnx-cuda-graph{'-nhwc' * prefers_nhwc}", 6, precision, prefers_nhwc=prefers_nhwc)
+        for precision in ("tf32", "mixed_float16")
+        for prefers_nhwc in (True, False)
+    ),
 )

@@ -83,13 +83,15 @@ class Buffer:
 
     def __init__(self, driver: Driver, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self._driver = driver
-        self.bytes = max(1, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+        self.bytes = max(dtype.itemsize, int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
         self._host = ctypes.c_void_p()
         self.device = ctypes.c_uint64()
         driver.call("cuMemHostAlloc", ctypes.byref(self._host), ctypes.c_size_t(self.bytes), 0)
         driver.call("cuMemAlloc_v2", ctypes.byref(self.device), ctypes.c_size_t(self.bytes))
-        memory = (ctypes.c_char * self.bytes).from_address(self.address)
-        self.array: Array = np.frombuffer(memory, dtype, int(np.prod(shape, dtype=np.int64))).reshape(shape)
+        memory = (ctypes.c_uint8 * self.bytes).from_address(self.address)
+        self.array: Array = (
+            np.ctypeslib.as_array(memory).view(dtype)[: int(np.prod(shape, dtype=np.int64))].reshape(shape)
+        )
 
     @property
     def address(self) -> int:
@@ -144,7 +146,7 @@ class Graph:
         return found
 
     def foreign_host_copies(self, own: set[int]) -> int:
-        """Return how many nodes touch host memory other than at the addresses `own`: it may be gone at the next launch."""
+        """Return how many nodes touch host memory other than at the addresses `own`, which may be gone by then."""
         foreign = 0
         for kind, handle in self.nodes():
             if kind == HOST:
@@ -152,7 +154,10 @@ class Graph:
             elif kind == MEMCPY:
                 copy = _Memcpy()
                 self._driver.call("cuGraphMemcpyNodeGetParams", handle, ctypes.byref(copy))
-                ends = ((copy.src_type, copy.src_host, copy.src_device), (copy.dst_type, copy.dst_host, copy.dst_device))
+                ends = (
+                    (copy.src_type, copy.src_host, copy.src_device),
+                    (copy.dst_type, copy.dst_host, copy.dst_device),
+                )
                 foreign += any(self._is_host(*end) and (end[1] or end[2]) not in own for end in ends)
         return foreign
 

@@ -53,7 +53,7 @@ class Attempts:
     def _attempt(self, trial: Trial) -> None:
         try:
             trial.runner = self._runner(trial.candidate, trial.bucket)
-            trial.error = self._verify(trial.runner, trial.bucket)
+            trial.error = self._verify(trial.runner, trial.bucket, trial.name)
         except Unfit as unfit:
             trial.status = f"unfit: {unfit}"
         except Differs as differs:
@@ -71,10 +71,10 @@ class Attempts:
             self._open[candidate.name] = runner
         return runner
 
-    def _verify(self, runner: Runner, bucket: Bucket) -> float | None:
+    def _verify(self, runner: Runner, bucket: Bucket, name: str) -> float | None:
         """Return the largest absolute error over the bucket's cases and warming runs, None for a random model."""
         errors = [
-            self._reference.check(case, outputs)
+            self._reference.check(case, outputs, name)
             for case in self._reference.cases(bucket)
             for outputs in (runner.run(case.inputs) for _ in range(runner.warming_runs))
         ]

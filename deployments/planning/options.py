@@ -11,7 +11,7 @@ from deployments.tensors import Arrays
 Progress = Callable[[float | None, str], None]
 """Told the done fraction (0..1, None where it has not changed) and what is being tried."""
 
-TOLERANCES = {"float32": 1e-4, "tf32": 5e-3, "mixed_float16": 2e-2, "mixed_bfloat16": 6e-2}
+TOLERANCES = {"float32": 1e-4, "tf32": 5e-3, "mixed_float16": 2e-2, "mixed_bfloat16": 6e-2, "auto": 1e-2}
 """Precision to the largest error allowed, relative to the largest reference output (see `verification`).
 
 About 100 times what sound kernels show (float32 1e-6), and half the mantissa's bits for the others; a wrong
@@ -69,10 +69,22 @@ class PlanOptions:
         """The tolerance in force."""
         return TOLERANCES[self.precision] if self.tolerance is None else self.tolerance
 
+    def tolerance_of(self, precision: str | None) -> float:
+        """Return the tolerance for a way in `precision`, None: the plan's own; a choice of precisions has one each."""
+        if not self.tries_precisions:
+            return self.largest_error
+        return min(self.largest_error, TOLERANCES[precision or "float32"])
+
     @property
     def is_gpu(self) -> bool:
         """Whether the device is a GPU."""
         return "GPU" in self.device.upper()
+
+    @property
+    def tries_precisions(self) -> bool:
+        """Whether the fastest precision within the tolerance is taken."""
+        return self.precision == "auto"
+
     @property
     def kept_files(self) -> Path | None:
         """The folder for what candidates make of the model; None: nothing is kept."""

@@ -7,12 +7,12 @@ keeps the fastest per batch size (DESIGN.md, section 2). What is not chosen is c
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from deployments.candidates._bucket import Bucket
-from deployments.candidates._host import device_kind
+from deployments.candidates._elsewhere import device_kind, precision_of
 from deployments.candidates._subject import Subject
 from deployments.device import ledger
 from deployments.lengths import Lengths
@@ -22,6 +22,7 @@ from deployments.planning.findings import Apart, Findings, find
 from deployments.planning.options import PlanOptions
 from deployments.planning.steps import by_count, closed, steps
 from deployments.planning.trials import OK
+from deployments.source import Precision
 from deployments.tensors import Arrays, Rows, Signature
 
 __all__ = ["Plan", "PlanOptions", "make_plan"]
@@ -115,6 +116,7 @@ class Plan:
             "device": self.options.device_name,
             "device_kind": "gpu" if self.subject.is_gpu else "cpu",
             "precision": self._precision(),
+            "precisions": self._precisions(),
             "chosen": {bucket.key: trial.name for bucket, trial in self.chosen.items()},
             "devices": self.devices,
             "fastest_ms": self._fastest_ms(),
@@ -167,6 +169,11 @@ class Plan:
         asked = self.options.precision
         return self.subject.precision if asked == "float32" else asked
 
+    def _precisions(self) -> dict[str, str]:
+        """Return what each bucket's choice computes in."""
+        own = "float32" if self.options.tries_precisions else self._precision()
+        return {bucket.key: precision_of(trial.name) or own for bucket, trial in self.chosen.items()}
+
     def _factor(self) -> float | None:
         """Return how many times faster the smallest batch is than `model.predict` with as many rows."""
         predict_s = self.findings.predict_p50_s
@@ -189,18 +196,20 @@ def make_plan(
     options: PlanOptions | None = None,
     exact: LoadedModel | None = None,
     apart: Apart | None = None,
+    load: Callable[[Precision], LoadedModel] | None = None,
 ) -> Plan:
     """Return the plan for `model`: every allowed batch size built, verified, timed and warm.
 
     `exact` is the same model in float32 where `model` computes in a lower precision: candidates are then held
     against it, so that the published errors include what the precision costs. None: against `model` itself.
+    `load` loads it in another precision, where the plan may choose (`options.tries_precisions`).
     `apart` searches in a process that may die (`planning.trying_apart`); None: everything is tried in this one.
     Raises `LoadError` where the options do not fit the model, or with the table of what was tried where no
     candidate runs it correctly. The caller should drop `model` afterwards: the plan holds it if it needs it.
     """
     options = options or PlanOptions()
     started_s, before = time.monotonic(), ledger.read(options.device)
-    subject = Subject(model, options.device, options.kept_files)
+    subject = Subject(model, options.device, options.kept_files, exact, load)
     findings = find(subject, options, buckets(model.signature, options), exact, apart)
     subject.release()
     ledger.give_back()

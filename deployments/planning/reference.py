@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from deployments.candidates._bucket import Bucket, open_shapes
+from deployments.candidates._elsewhere import precision_of
 from deployments.candidates._subject import Subject
 from deployments.device.ledger import memory_text
 from deployments.errors import InvalidInput, LoadError
@@ -76,13 +77,13 @@ class Reference:
             for case in self._cases[bucket.length]
         ]
 
-    def check(self, case: Case, outputs: Arrays) -> float | None:
-        """Return the largest absolute error of `outputs`, None for a random model; raises `Differs`."""
+    def check(self, case: Case, outputs: Arrays, name: str = "") -> float | None:
+        """Return the largest absolute error of the outputs of `name`, None for a random model; raises `Differs`."""
         signature = self._subject.signature
         if self.is_random:
             _check_forms(outputs, case.outputs)
             return None
-        return largest_error(signature, outputs, case.outputs, self._options.largest_error)
+        return largest_error(signature, outputs, case.outputs, self._options.tolerance_of(precision_of(name)))
 
     def bounds(self, inputs: Arrays) -> dict[int, tuple[int, int]]:
         """Return which indices the model takes, by the input's position: those that it was seen to refuse bound it.

@@ -45,7 +45,10 @@ def merged(earlier: Rows, newer: Rows) -> dict[str, list[dict[str, Any]]]:
 
 def restored(stored: StoredPlan, attempts: Attempts, buckets: Sequence[Bucket]) -> dict[Bucket, Trial] | None:
     """Return the kept choice, built, verified and warm; None where any of it does not hold any more."""
-    candidates = {candidate.name: candidate for candidate in candidates_for(attempts.is_gpu, tries_host=True)}
+    candidates = {
+        candidate.name: candidate
+        for candidate in candidates_for(attempts.is_gpu, tries_host=True, tries_precisions=True)
+    }
     chosen: dict[Bucket, Trial] = {}
     for bucket in buckets:
         trial = attempts.attempt(candidates[stored.chosen[bucket.key]], bucket)

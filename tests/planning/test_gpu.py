@@ -92,13 +92,14 @@ def test_the_ledger_has_the_gpus_numbers(plan: Plan) -> None:
 
 @pytest.mark.parametrize("name", [c.name for c in all_candidates()])
 def test_every_candidate_agrees_on_the_gpu(name: str, model: Any) -> None:
-    try:
-        runner = next(c for c in all_candidates() if c.name == name).build(Subject(model, GPU), Bucket(4))
-    except Unfit as unfit:
-        assert str(unfit) == "runs on CPUs only"
+    candidate = next(c for c in all_candidates() if c.name == name)
+    if name.startswith(("litert", "onnx")) and "cuda" not in name:
+        with pytest.raises(Unfit, match="runs on CPUs only"):
+            candidate.build(Subject(model, GPU), Bucket(4))
         return
+    runner = candidate.build(Subject(model, GPU), Bucket(4))
     x = np.random.default_rng(1).uniform(0, 1, (4, 28, 28, 1)).astype(np.float32)
     for _ in range(runner.warming_runs):
         got = runner.run((x,))[0]
-    np.testing.assert_allclose(got, model.call(x)[0].numpy(), atol=1e-4)
+    np.testing.assert_allclose(got, model.call(x)[0].numpy(), atol=1e-4 if ":" not in name else 5e-3)
     runner.close()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import subprocess
-import sysconfig
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -96,12 +97,27 @@ def _place(package: str, known: Library | None) -> str | None:
     """Return where the package's file lies, or that the package is installed; None where neither."""
     if known is None:
         return _version(package)
-    inside = Path(sysconfig.get_paths()["platlib"], "nvidia", known.folder, known.file)
-    if inside.exists():
+    if any(Path(folder, known.folder, known.file).exists() for folder in _nvidia_folders()):
         return f"{package} {_version(package) or ''}".strip()
     folders = [Path(part) for part in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if part]
     outside = next((folder / known.file for folder in folders if (folder / known.file).exists()), None)
-    return str(outside) if outside else shutil.which(known.file) or system_libraries().get(known.file)
+    found = str(outside) if outside else shutil.which(known.file) or system_libraries().get(known.file)
+    return found or _loaded(known.file)
+
+
+def _nvidia_folders() -> list[str]:
+    """Return every folder of the namespace package `nvidia`, wherever its parts were installed."""
+    spec = importlib.util.find_spec("nvidia")
+    return [] if spec is None else list(spec.submodule_search_locations or ())
+
+
+def _loaded(file: str) -> str | None:
+    """Return where the loader finds a library, as TensorFlow would ask it; None where it does not."""
+    try:
+        ctypes.CDLL(file)
+    except OSError:
+        return None
+    return f"{file}, as the loader finds it"
 
 
 def _version(package: str) -> str | None:

@@ -28,7 +28,7 @@ def plan(
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what GET …/plan answers.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the latencies (.png, .svg, .pdf).")] = None,
     batch_sizes: Sizes = None,
-    precision: Annotated[str, typer.Option(help="float32, mixed_float16 or mixed_bfloat16.")] = "float32",
+    precision: Annotated[str, typer.Option(help="float32, mixed_float16, mixed_bfloat16 or auto.")] = "float32",
     tf32: Annotated[bool, typer.Option("--tf32", help="Let GPUs round float32 products to TF32.")] = False,
     tolerance: Annotated[float | None, typer.Option(help="Largest error allowed; default: the precision's.")] = None,
     budget: Budget = 30.0,
