@@ -31,6 +31,7 @@ MODELS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("resnet50-auto", "bench.models:resnet50", {"device": "auto", "precision": "auto"}),
 )
 SHARE = 0.3
+SHOWN = ("chosen", "devices", "precisions", "fastest_ms", "seconds", "from_cache", "memory", "advice")
 
 
 def applications(has_gpu: bool, folder: Path, size: int) -> list[dict[str, Any]]:
@@ -65,11 +66,12 @@ def main() -> None:
     parser.add_argument("--clients", nargs="+", type=int, default=[1, 16, 64])
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--size", type=int, default=224, help="pixels along each side of ResNet50's pictures")
+    parser.add_argument("--starts", nargs="+", default=["cold", "warm"], help="warm: with the plans kept by the first")
     asked = parser.parse_args()
     memory = used_mib()
     results: dict[str, Any] = {"share": SHARE, "card_before": memory, "loads": []}
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as scratch:
-        for start in ("cold", "warm"):
+        for start in asked.starts:
             port, started_s = free_port(), time.monotonic()
             with served.serve(Path(scratch), applications(bool(memory), Path(scratch), asked.size), port) as server:
                 results[f"{start}_ready_s"] = round(time.monotonic() - started_s, 1)
@@ -77,17 +79,7 @@ def main() -> None:
                 for name, _, _ in MODELS:
                     plan = server.get(f"/v2/models/{name}/plan")
                     results[f"{start}_{name}"] = plan
-                    kept = (
-                        "chosen",
-                        "devices",
-                        "precisions",
-                        "fastest_ms",
-                        "seconds",
-                        "from_cache",
-                        "memory",
-                        "advice",
-                    )
-                    print(name, {key: plan.get(key) for key in kept}, flush=True)
+                    print(name, {key: plan[key] for key in SHOWN}, flush=True)
                 results[f"{start}_card"] = used_mib()
                 print("the card:", results[f"{start}_card"], flush=True)
                 asked.out.write_text(json.dumps(results, indent=1))

@@ -3,8 +3,8 @@
     python3 bench/gpu_torch.py --out torch.json     # where PyTorch sees a GPU; imports nothing of ours
 
 What a GPU engineer would write in an afternoon: batch normalisation folded, cuDNN's own search, both memory layouts,
-the copies from and to pinned memory captured with the kernels. Of each model, precision and batch size the faster layout
-counts. ResNet50 has its strides where Keras has them.
+the copies from and to pinned memory captured with the kernels. Of each model, precision and batch size the faster
+layout counts. ResNet50 has its strides where Keras has them.
 """
 
 from __future__ import annotations
