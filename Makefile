@@ -5,7 +5,6 @@ HOST ?=
 PYTHON ?= $(shell for v in 3.12 3.11 3.13 3.10; do command -v python$$v >/dev/null && python$$v -c 'import venv, ensurepip' 2>/dev/null && { echo python$$v; exit; }; done; echo python3)
 # TensorFlow brings CUDA by itself where there is an NVIDIA driver to use it.
 GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu)
-comma := ,
 PIP = .venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .PHONY: serve test quick lint bench faults hostile scaling constraints clean
@@ -53,7 +52,7 @@ scaling: .venv/.dev
 
 .venv/.dev: .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing keras-solo and its development tools (once, a few minutes)"
-	$(PIP) -e '.[dev$(if $(GPU),$(comma)$(GPU))]'
+	$(PIP) -e '.[dev,$(or $(GPU),onnx)]'
 	@touch $@ .venv/.serve
 
 # Pins everything for every supported Python; needs uv.

@@ -46,17 +46,17 @@ ROOMS: Mapping[str, str] = {
     "serve_app.front": "",
     "serve_app.autoscaling": "",
     # deployments: likewise.
-    "deployments.replica": "servable sequences response_cache health processing planning coalescing loading fetching"
+    "deployments.replica": "servable sequences response_cache health processing planning coalescing fetching"
     " device execution tensors formats source errors events",
     "deployments.servable": "sequences response_cache statistics execution lengths tensors errors",
     "deployments.processing": "planning coalescing execution lengths model conversion modules tensors errors",
     "deployments.health": "execution tensors errors events",
-    "deployments.planning": "candidates device loading lengths model tensors source errors events",
+    "deployments.planning": "candidates device loading lengths model tensors source files errors events",
     "deployments.coalescing": "execution tensors errors",
     "deployments.loading": "fetching modules model tensors formats source errors events",
     "deployments.fetching": "source errors events",
-    "deployments.device": "errors events",
-    "deployments.candidates": "model tensors errors events",
+    "deployments.device": "tensors errors events",
+    "deployments.candidates": "device model tensors source files errors events",
     "deployments.response_cache": "execution tensors",
     "deployments.sequences": "execution tensors errors",
     "deployments.statistics": "execution",
@@ -67,6 +67,7 @@ ROOMS: Mapping[str, str] = {
     "deployments.modules": "errors",
     "deployments.tensors": "errors",
     "deployments.formats": "source errors",
+    "deployments.files": "",
     "deployments.source": "",
     "deployments.errors": "",
     "deployments.events": "",
@@ -94,6 +95,9 @@ ALONE: Mapping[str, str] = {
     "psutil": "cli cluster front",
     "ray": "cli builders pipeline ingress gateway fast_path grpc client cluster config replica",
     "tensorflow": "candidates planning loading device",
+    "onnx": "candidates",
+    "onnxruntime": "candidates",
+    "tf2onnx": "candidates",
     "keras": "loading planning",
     "tf_keras": "loading",
     "h5py": "loading",
@@ -240,6 +244,10 @@ def test_a_room_says_what_it_is_for(folder: Path) -> None:
         assert re.search(r"[Mm]ay import|[Ii]mports", text), f"{folder.name}: whom may it import?"
 
 
+OPTIONAL = {"opentelemetry", "pyarrow", "onnx", "onnxruntime", "tf2onnx"}
+"""Where Ray's tracing is set up, for .parquet files, and for more ways of executing."""
+
+
 def test_what_is_imported_is_declared() -> None:
     tomllib = pytest.importorskip("tomllib")  # Python 3.11
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
@@ -247,7 +255,7 @@ def test_what_is_imported_is_declared() -> None:
     owners = importlib.metadata.packages_distributions()
     used = {module.partition(".")[0] for path in MODULES for module in imports(path)}
     for package in sorted(used - set(sys.stdlib_module_names) - {"serve_app", "deployments"}):
-        if package in ("opentelemetry", "pyarrow"):  # optional: where Ray's tracing is set up, and for .parquet files
+        if package in OPTIONAL:
             continue
         by = {owner.lower().replace("_", "-") for owner in owners[package]}
         assert by & names, f"{package} is imported; declare {' or '.join(sorted(by))} in pyproject.toml"

@@ -13,12 +13,13 @@ import logging
 import pkgutil
 
 from deployments.candidates._elsewhere import HOST, LOWERED, Elsewhere
-from deployments.candidates._interface import Candidate, Runner, Unfit
+from deployments.candidates._interface import Candidate, InPrecisions, Runner, Unfit
 from deployments.events import event
 
 __all__ = ["Candidate", "Runner", "Unfit", "all_candidates", "candidates_for"]
 
 GPU_FAMILY = "onnx-cuda"
+CAPTURED = ("onnx-cuda-graph", "onnx-cuda-graph-nhwc")
 LOWERED_ON_GPUS, LOWERED_ON_CPUS = ("session-xla",), ("session-single", "session")
 """Ways that are tried in fewer bits where the plan may choose the precision."""
 
@@ -38,8 +39,7 @@ def candidates_for(is_gpu: bool, tries_host: bool = False, tries_precisions: boo
     `tries_host`: on a GPU those for CPUs as well. `tries_precisions`: those that gain by fewer bits, in each precision.
     What runs on the model's own variables stays where these are.
     """
-    every = all_candidates()
-    found = [each for each in every if getattr(each, "precision", None) is None]
+    found = all_candidates()
     copying = [each for each in found if not each.keeps_variables]
     more: list[Candidate] = []
     if is_gpu and tries_host:
@@ -47,7 +47,8 @@ def candidates_for(is_gpu: bool, tries_host: bool = False, tries_precisions: boo
     if tries_precisions:
         names = LOWERED_ON_GPUS if is_gpu else LOWERED_ON_CPUS
         more += [Elsewhere(each, precision) for precision in LOWERED for each in copying if each.name in names]
-        more += [each for each in every if each not in found and is_gpu]
+        captured = [each for each in found if is_gpu and isinstance(each, InPrecisions) and each.name in CAPTURED]
+        more += [each.in_precision(precision) for precision in ("tf32", "mixed_float16") for each in captured]
     return sorted(found + more, key=lambda candidate: (candidate.order, candidate.name))
 
 

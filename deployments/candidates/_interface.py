@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from deployments.candidates._bucket import Bucket
 from deployments.candidates._subject import Subject
@@ -59,4 +59,13 @@ class Candidate(Protocol):
 
     def build(self, subject: Subject, bucket: Bucket) -> Runner:
         """Return a runner for `bucket`; raises `Unfit`, or whatever goes wrong in TensorFlow."""
+        ...
+
+
+@runtime_checkable
+class InPrecisions(Protocol):
+    """A candidate that makes lower precisions of the model itself."""
+
+    def in_precision(self, precision: str) -> Candidate:
+        """Return the same way in `precision`, marked by its name."""
         ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,12 @@ from deployments.candidates._interface import Runner, Unfit
 from deployments.candidates._onnx import converted, halved, names_of, runtime, with_shapes
 from deployments.candidates._subject import Subject
 from deployments.candidates.xla import fixed_shapes
-from deployments.device.cuda import Buffer, CudaError, Driver, Graph, Stream
+from deployments.device.cuda import Buffer, CudaError, Driver, Graph, Stream, forget_error
 from deployments.tensors import Arrays, Shape
 
 SETTLING_RUNS = 3
 """Before the capture: memory is allocated and kernels are chosen in the first ones."""
+IN_PRECISION_ORDER = 6
 PROVIDER = "CUDAExecutionProvider"
 
 
@@ -41,6 +42,10 @@ class OnnxCuda:
     family: str = "onnx-cuda"
     keeps_variables: bool = False
 
+    def in_precision(self, precision: str) -> OnnxCuda:
+        """Return this way in `tf32` or `mixed_float16`, made of the model in float32: no other has to be loaded."""
+        return replace(self, name=f"{precision}:{self.name}", order=IN_PRECISION_ORDER, precision=precision)
+
     def build(self, subject: Subject, bucket: Bucket) -> Runner:
         """Return a runner for this bucket alone.
 
@@ -56,9 +61,19 @@ class OnnxCuda:
         try:
             stream = subject.shared("cuda-stream", lambda: Stream(Driver()))
             session = self._session(subject, shapes, stream)
-            return _Capture(session, subject, bucket, stream).runner(self.is_captured)
+            return self._runner(_Buffers(session, subject, bucket, stream))
         except CudaError as error:
             raise Unfit(str(error)) from None
+
+    def _runner(self, buffers: _Buffers) -> Runner:
+        try:
+            buffers.bind()
+            return buffers.captured() if self.is_captured else buffers.launched()
+        except BaseException:
+            # A capture that failed would be the next launch's failure, whoever makes it.
+            forget_error()
+            buffers.close()
+            raise
 
     def _session(self, subject: Subject, shapes: tuple[Shape, ...], stream: Stream) -> Any:
         """Return a session for any number of rows, so that all buckets share its weights, or else for `shapes`."""
@@ -76,6 +91,8 @@ class OnnxCuda:
         onnxruntime = runtime()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
+        # cuDNN's own complaints about plans that it then does without go past a session's level.
+        onnxruntime.set_default_logger_severity(4)
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         settings = {
             "device_id": "0",
@@ -85,35 +102,53 @@ class OnnxCuda:
             "use_tf32": str(int(precision == "tf32")),
             "prefer_nhwc": str(int(self.prefers_nhwc)),
         }
+        if (limit := _limit_bytes()) is not None:
+            settings["gpu_mem_limit"] = str(limit)
         try:
             return onnxruntime.InferenceSession(content, options, providers=[(PROVIDER, settings)])
         except Exception as error:  # ONNX Runtime has classes of its own for each status
             raise Unfit(f"ONNX Runtime: {str(error).strip().splitlines()[0][:160]}") from None
 
 
+def _limit_bytes() -> int | None:
+    """Return the replica's share of the card, as TensorFlow was told it; None for all of it."""
+    gpus = tf.config.list_physical_devices("GPU")
+    logical = tf.config.get_logical_device_configuration(gpus[0]) if gpus else None
+    limit_mb = logical[0].memory_limit if logical else None
+    return None if limit_mb is None else int(limit_mb) * 2**20
+
+
 def _rounds_products() -> bool:
     return bool(tf.config.experimental.tensor_float_32_execution_enabled())
 
 
-class _Capture:
+class _Buffers:
     """One bucket's buffers, and what fills and empties them."""
 
     def __init__(self, session: Any, subject: Subject, bucket: Bucket, stream: Stream) -> None:
         self._session = session
         self._stream = stream
         self._driver = stream.driver
-        self._driver.enter()
-        signature = subject.signature
-        feeds, fetches = names_of(session, len(signature.inputs))
+        self._specs = subject.signature
+        self._sample = _sample(subject, bucket)
+        self._binding = session.io_binding()
         self._options = runtime().RunOptions()
         self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        self._binding = session.io_binding()
-        self.inputs, self.outputs = [], []
-        for name, array in zip(feeds, _sample(subject, bucket), strict=True):
+        self.inputs: list[Buffer] = []
+        self.outputs: list[Buffer] = []
+
+    def bind(self) -> None:
+        """Make the buffers and bind them, once and for all; ends with everything allocated and every kernel chosen."""
+        self._driver.enter()
+        feeds, fetches = names_of(self._session, len(self._specs.inputs))
+        for name, array in zip(feeds, self._sample, strict=True):
             self.inputs.append(self._bound(self._binding.bind_input, name, array.shape, array.dtype))
             self.inputs[-1].array[...] = array
-        for name, shape, spec in zip(fetches, self._output_shapes(fetches), signature.outputs, strict=True):
+        for name, shape, spec in zip(fetches, self._output_shapes(fetches), self._specs.outputs, strict=True):
             self.outputs.append(self._bound(self._binding.bind_output, name, shape, spec.dtype))
+        for _ in range(SETTLING_RUNS):
+            self._queue()
+            self._stream.synchronize()
 
     def _bound(self, bind: Callable[..., None], name: str, shape: tuple[int, ...], dtype: Any) -> Buffer:
         buffer = Buffer(self._driver, shape, dtype)
@@ -138,13 +173,12 @@ class _Capture:
         for buffer in self.outputs:
             buffer.to_host(self._stream)
 
-    def runner(self, is_captured: bool) -> Runner:
-        """Return what runs it, captured or launch by launch."""
-        for _ in range(SETTLING_RUNS):
-            self._queue()
-            self._stream.synchronize()
-        if not is_captured:
-            return Runner(self._running(self._queue), is_open=False, close=self._close)
+    def launched(self) -> Runner:
+        """Return what runs it launch by launch."""
+        return Runner(self._running(self._queue), is_open=False, close=self.close)
+
+    def captured(self) -> Runner:
+        """Return what launches it as one graph."""
         graph = Graph(self._stream, self._queue)
         foreign = graph.foreign_host_copies({buffer.address for buffer in (*self.inputs, *self.outputs)})
         if foreign:
@@ -153,7 +187,7 @@ class _Capture:
 
         def close() -> None:
             graph.close()
-            self._close()
+            self.close()
 
         return Runner(self._launching(graph), is_open=False, close=close)
 
@@ -194,7 +228,8 @@ class _Capture:
 
         return run
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Give the buffers back; nothing may run any more."""
         self._driver.enter()
         self._stream.synchronize()
         for buffer in (*self.inputs, *self.outputs):
@@ -214,10 +249,4 @@ CANDIDATES = (
     OnnxCuda("onnx-cuda-graph", 4),
     OnnxCuda("onnx-cuda-graph-nhwc", 5, prefers_nhwc=True),
     OnnxCuda("onnx-cuda", 45, is_captured=False),
-    # Where the plan may choose the precision: of the model in float32, without loading another.
-    *(
-        OnnxCuda(f"{precision}:onnx-cuda-graph{'-nhwc' * prefers_nhwc}", 6, precision, prefers_nhwc=prefers_nhwc)
-        for precision in ("tf32", "mixed_float16")
-        for prefers_nhwc in (True, False)
-    ),
 )

@@ -6,6 +6,7 @@ objects are the ones that they use as well. Source: CUDA Driver API, sections on
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,12 @@ KERNEL, MEMCPY, MEMSET, HOST = 0, 1, 2, 3
 """CUgraphNodeType."""
 MEMORY_TYPE = 2
 """CU_POINTER_ATTRIBUTE_MEMORY_TYPE; 1 is host memory, 2 the device's."""
+
+
+def forget_error() -> None:
+    """Clear what this thread's last failure left: frameworks ask for it after each launch, as if it were theirs."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libcudart.so.12").cudaGetLastError()
 
 
 class CudaError(RuntimeError):

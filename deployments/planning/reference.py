@@ -79,11 +79,11 @@ class Reference:
 
     def check(self, case: Case, outputs: Arrays, name: str = "") -> float | None:
         """Return the largest absolute error of the outputs of `name`, None for a random model; raises `Differs`."""
-        signature = self._subject.signature
         if self.is_random:
             _check_forms(outputs, case.outputs)
             return None
-        return largest_error(signature, outputs, case.outputs, self._options.tolerance_of(precision_of(name)))
+        limit = self._options.tolerance_of(precision_of(name))
+        return largest_error(self._subject.signature, outputs, case.outputs, limit)
 
     def bounds(self, inputs: Arrays) -> dict[int, tuple[int, int]]:
         """Return which indices the model takes, by the input's position: those that it was seen to refuse bound it.
@@ -193,9 +193,9 @@ class Reference:
         raise NoSample(f"the model refuses every sample input; the first failed with {_said(error)}")
 
     def _samples(self, length: int | None) -> Iterator[Arrays]:
-        signature = self._subject.signature
-        if self._given is not None:
-            yield tuple(self._of_length(*each, length) for each in zip(signature.inputs, self._given, strict=True))
+        signature, given_rows = self._subject.signature, self._given
+        if given_rows is not None:
+            yield tuple(self._of_length(*each, length) for each in zip(signature.inputs, given_rows, strict=True))
             if self._options.has_samples:
                 return
         fixed = signature.inputs[0].shape[0]
@@ -292,10 +292,6 @@ def _said(error: Exception | None) -> str:
 
 
 def _check_forms(got: Arrays, want: Arrays) -> None:
-    forms: list[list[tuple[Any, Any]]] = [[_form(array) for array in arrays] for arrays in (got, want)]
+    forms = [[(array.dtype, array.shape) for array in arrays] for arrays in (got, want)]
     if forms[0] != forms[1]:
         raise Differs(f"outputs are {forms[0]} instead of {forms[1]}")
-
-
-def _form(array: Array) -> tuple[Any, Any]:
-    return array.dtype, array.shape

@@ -6,6 +6,7 @@ import time
 
 from deployments.candidates import Candidate, candidates_for
 from deployments.candidates._bucket import Bucket
+from deployments.candidates._elsewhere import device_kind
 from deployments.errors import LoadError
 from deployments.planning.attempts import Attempts
 from deployments.planning.options import PlanOptions
@@ -31,6 +32,7 @@ class Search:
         self._reference = reference
         self._progress = options.progress
         self._candidates = selected(options)
+        self._is_gpu = options.is_gpu
         self._given_up: dict[str, str] = {}
         self._ends_s = time.monotonic() + options.budget_s
 
@@ -70,20 +72,30 @@ class Search:
         return self._attempts.attempt(candidate, bucket)
 
     def _learn(self, trials: list[Trial]) -> None:
-        """Put the fastest first for the next bucket, and give up on what failed or is far too slow."""
+        """Put the fastest first for the next bucket, and give up on what failed or is far too slow.
+
+        A GPU's ways are held against each other alone: more rows favour them, so that one may lose to the CPU at one
+        row and win at 64. What the CPU has lost it does not win back.
+        """
         best = min((trial for trial in trials if trial.is_ok), key=lambda trial: trial.p50_s)
+        on_gpu = [trial for trial in trials if trial.is_ok and self._is_on_gpu(trial)]
+        best_on_gpu = min(on_gpu, key=lambda trial: trial.p50_s, default=best)
         speed = {trial.name: trial.p50_s for trial in trials}
         self._candidates.sort(key=lambda candidate: speed[candidate.name])
         for trial in trials:
             if trial.status == SPENT:
                 continue
+            rival = best_on_gpu if self._is_on_gpu(trial) else best
             if not trial.times_s:
                 self._given_up.setdefault(trial.name, trial.status)
-            elif trial.fastest_s > max(HOPELESS * best.p50_s, best.p50_s + NEGLIGIBLE_S):
+            elif trial.fastest_s > max(HOPELESS * rival.p50_s, rival.p50_s + NEGLIGIBLE_S):
                 self._given_up[trial.name] = (
-                    f"skipped: {trial.p50_s / best.p50_s:.1f} times slower than {best.name} "
+                    f"skipped: {trial.p50_s / rival.p50_s:.1f} times slower than {rival.name} "
                     f"at batch size {trial.bucket.key}"
                 )
+
+    def _is_on_gpu(self, trial: Trial) -> bool:
+        return device_kind(trial.name, self._is_gpu) == "gpu"
 
     def _tell(self, fraction: float | None, text: str) -> None:
         if self._progress is not None:

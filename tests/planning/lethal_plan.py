@@ -41,6 +41,7 @@ class Lethal:
 
     name = "lethal"
     family = "lethal"
+    order = 0
     keeps_variables = True
     is_open = True
     warming_runs = 1
@@ -63,13 +64,13 @@ class Lethal:
 def install(deed: str) -> None:
     """Have planning in this process try the lethal candidate first."""
     from deployments import candidates
-    from deployments.planning import findings, remembering, search
+
+    harmless = candidates.all_candidates
 
     def lethal_too() -> list[Any]:
-        return [Lethal(deed), *candidates.all_candidates()]
+        return [Lethal(deed), *harmless()]
 
-    for module in (search, findings, remembering):
-        module.all_candidates = lethal_too  # type: ignore[attr-defined]
+    candidates.all_candidates = lethal_too
 
 
 def main(deed: str, folder: str) -> None:

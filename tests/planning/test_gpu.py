@@ -28,6 +28,8 @@ GPU = "/GPU:0"
 def model() -> Any:
     # As `device.select` does: TensorFlow rounds float32's products to TensorFloat-32 unless told otherwise.
     tf.config.experimental.enable_tensor_float_32_execution(False)
+    # Else TensorFlow takes the whole card at once, and ONNX Runtime, and whoever else is there, finds none.
+    tf.config.experimental.set_memory_growth(tf.config.list_physical_devices("GPU")[0], True)
     with tf.device(GPU):
         return from_keras(architectures.build("cnn"))
 
