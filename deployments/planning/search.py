@@ -78,7 +78,7 @@ class Search:
         row and win at 64. What the CPU has lost it does not win back.
         """
         best = min((trial for trial in trials if trial.is_ok), key=lambda trial: trial.p50_s)
-        on_gpu = [trial for trial in trials if trial.is_ok and self._is_on_gpu(trial)]
+        on_gpu = [trial for trial in trials if trial.times_s and self._is_on_gpu(trial)]
         best_on_gpu = min(on_gpu, key=lambda trial: trial.p50_s, default=best)
         speed = {trial.name: trial.p50_s for trial in trials}
         self._candidates.sort(key=lambda candidate: speed[candidate.name])

@@ -43,11 +43,12 @@ class Way:
 def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Return what plans an MLP for a "GPU" with a way of these speeds."""
     monkeypatch.setattr(ledger, "read", lambda _device: ledger.Reading(0, 0, 0))
+    model = from_keras(architectures.build("mlp"))
 
     def plan(gpu_ms: float, cpu_ms: float, **more: Any) -> Any:
         monkeypatch.setattr(candidates, "all_candidates", lambda: [Way(gpu_ms, cpu_ms)])
         options = {"allowed_batch_sizes": (1, 16), "budget_s": 4.0, "device": GPU, "tries_host": True, **more}
-        return make_plan(from_keras(architectures.build("mlp")), PlanOptions(**options))
+        return make_plan(model, PlanOptions(**options))
 
     return plan
 
