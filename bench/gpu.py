@@ -1,12 +1,15 @@
-"""Everything that only a GPU machine can tell, in one call and under 15 minutes.
+"""Everything that only a GPU machine can tell, in one call of 8 minutes, the most telling first.
 
-    python -m bench.gpu                  # on a GPU machine: about 12 minutes
+    python -m bench.gpu                  # on a GPU machine
     python -m bench.gpu --small          # anywhere, in a few minutes: the same steps with small models
-    python -m bench.gpu --steps plans    # only the plans (or only: serving)
+    python -m bench.gpu --steps plans    # only the plans
 
-Plans MLP, MobileNetV2, ResNet50 and a transformer in every precision; then serves each with coalescing off and
-continuous and measures both at 1, 16 and 64 clients. Every step runs in processes of its own with a time limit, and
-`results.json` is rewritten after each, so that neither a crash nor the end of a rented machine loses what is done.
+`ways`: every way of executing ResNet50, an MLP, MobileNetV2 and a transformer, in each precision (`bench.gpu_ways`);
+`by_hand`: the same as a CUDA graph written by hand in PyTorch, where there is one (`bench/gpu_torch.py`), and the
+ratio of our best to it; `served`: three models on one card over HTTP, cold and warm (`bench.gpu_served`); `tests`: those
+marked gpu; `plans`: what `solo plan` finds within its budget; `serving`: coalescing off and continuous at 1, 16, 64 clients.
+Every step runs in processes of its own with a time limit, and `results.json` is rewritten after each, so that neither a
+crash nor the end of a rented machine loses what is done.
 """
 
 from __future__ import annotations
@@ -63,18 +66,22 @@ class Settings:
     seconds: float = 5.0
     step_s: float = 180.0
     """The longest a step may take."""
-    limit_s: float = 840.0
+    limit_s: float = 480.0
     """When no further step is begun, and the running one is cut off."""
 
 
 FULL = Settings(
     (
+        Subject("resnet50", "bench.models:resnet50", {}),
         Subject("mlp", "bench.models:mlp", {}),
         Subject("mobilenet_v2", "bench.models:mobilenet_v2", {}),
-        Subject("resnet50", "bench.models:resnet50", {}),
         Subject("transformer", "bench.models:transformer", {}),
     )
 )
+STEPS = ("ways", "by_hand", "served", "tests", "plans", "serving")
+HAND_WRITTEN = ("float32", "tf32", "mixed_float16")
+"""Precisions in which the ways are held against the graph written by hand."""
+GPU_WAYS = ("onnx-cuda-graph", "onnx-cuda-graph-nhwc", "session-xla", "cpu:litert", "litert", "session-single")
 SMALL = Settings(
     (
         Subject("mlp", "bench.models:mlp", {}),
@@ -98,6 +105,7 @@ class Bench:
         self.settings, self.out, self.scratch = settings, out, scratch
         self.ends_s = time.monotonic() + settings.limit_s
         self.results: dict[str, Any] = {"settings": asdict(settings), "plans": [], "serving": [], "steps": []}
+        self.results |= {"ways": [], "by_hand": [], "ratios": []}
 
     def step(self, name: str, work: Step) -> None:
         """Run one step, note how it ended, and flush; a failing step doesn't end the bench."""
@@ -130,6 +138,57 @@ class Bench:
     def has_gpu(self) -> bool:
         """Whether TensorFlow sees a GPU here."""
         return bool(self.results.get("machine", {}).get("tensorflow", {}).get("gpus"))
+
+    def ways(self, subject: Subject) -> None:
+        """Try every way of one model in each precision, in one process."""
+        out = self.scratch / "ways.json"
+        out.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "bench.gpu_ways", "--out", str(out), "--models", subject.name]
+        command += ["--precisions", *(HAND_WRITTEN if self.has_gpu else ("float32",)), "--sizes", *self._two_sizes()]
+        known = [name for name in GPU_WAYS if self.has_gpu == (name not in ("litert", "session-single"))]
+        run([*command, "--only", *known])
+        self.results["ways"] += json.loads(out.read_text())["rows"]
+
+    def by_hand(self) -> None:
+        """Measure the graphs written by hand, with a Python that has PyTorch; then the ratios to them."""
+        out = self.scratch / "torch.json"
+        environ = {name: value for name, value in os.environ.items() if name not in ("LD_LIBRARY_PATH", "PYTHONPATH")}
+        if subprocess.run(["python3", "-c", "import torch"], env=environ, capture_output=True, check=False).returncode:
+            return
+        names = [subject.name for subject in self.settings.subjects]
+        command = [
+            "python3",
+            "bench/gpu_torch.py",
+            "--out",
+            str(out),
+            "--sizes",
+            *self._two_sizes(),
+            "--models",
+            *names,
+        ]
+        try:
+            run([*command, "--precisions", *HAND_WRITTEN], environ)
+        finally:
+            self.results["by_hand"] = json.loads(out.read_text())["rows"] if out.exists() else []
+            self.results["ratios"] = ratios(self.results["ways"], self.results["by_hand"])
+
+    def served_models(self) -> None:
+        """Serve three models on one card, cold and warm."""
+        out = self.scratch / "served.json"
+        small = [] if self.has_gpu else ["--size", "64", "--starts", "cold"]
+        clients = [str(clients) for clients in self.settings.clients]
+        command = [sys.executable, "-m", "bench.gpu_served", "--out", str(out), "--seconds", "2", *small]
+        try:
+            run([*command, "--clients", *clients])
+        finally:
+            self.results["served"] = json.loads(out.read_text()) if out.exists() else None
+
+    def tests(self) -> None:
+        """Run the tests that are marked gpu; they skip where there is none."""
+        run([sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "tests/planning", "tests/device"])
+
+    def _two_sizes(self) -> list[str]:
+        return [str(size) for size in (1, 16 if self.has_gpu else 4)]
 
     def plan(self, subject: Subject, precision: str) -> None:
         """Plan one model in one precision with `solo plan`, and keep its report."""
@@ -200,10 +259,36 @@ def time_limit(limit_s: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def run(command: list[str]) -> None:
+def ratios(ways: Sequence[Mapping[str, Any]], by_hand: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return, for each graph written by hand, our best way on the GPU in the same precision and by what it differs."""
+    found = []
+    for hand in by_hand:
+        same = [
+            way
+            for way in ways
+            if all(way.get(key) == hand.get(key) for key in ("model", "precision", "rows"))
+            and way.get("status") == "ok"
+            and not str(way["name"]).startswith("cpu:")
+        ]
+        if not same or "p50_ms" not in hand:
+            continue
+        best = min(same, key=lambda way: way["p50_ms"])
+        row = {key: hand[key] for key in ("model", "precision", "rows")}
+        row |= {"way": best["name"], "p50_ms": best["p50_ms"], "p99_ms": best["p99_ms"], "by_hand_ms": hand["p50_ms"]}
+        found.append({**row, "ratio": round(best["p50_ms"] / hand["p50_ms"], 3)})
+    return found
+
+
+def run(command: list[str], environ: Mapping[str, str] | None = None) -> None:
     """Run a command in its own process group, which ends with this call; raises with the end of its output."""
     process = subprocess.Popen(
-        command, cwd=served.ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        cwd=served.ROOT,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
     try:
         output, _ = process.communicate()
@@ -237,6 +322,11 @@ def main() -> None:
 def steps(bench: Bench, wanted: Sequence[str]) -> Iterator[tuple[str, Step]]:
     """Yield every step's name and work, the most telling first."""
     subjects, precisions = bench.settings.subjects, bench.settings.precisions
+    if "ways" in wanted:
+        for subject in subjects:
+            yield f"ways {subject.name}", partial(bench.ways, subject)
+    others = {"by_hand": bench.by_hand, "served": bench.served_models, "tests": bench.tests}
+    yield from ((name, work) for name, work in others.items() if name in wanted)
     if "plans" in wanted:
         for precision, subject in itertools.product(precisions, subjects):
             yield f"plan {subject.name} {precision}", partial(bench.plan, subject, precision)
@@ -251,7 +341,7 @@ def arguments() -> argparse.Namespace:
     default = Path(os.environ.get("OUT") or served.ROOT / "bench/results/gpu")
     parser.add_argument("--small", action="store_true", help="small models and seconds: a rehearsal on a CPU")
     parser.add_argument("--out", type=Path, default=default, help="folder for results.json and the plots")
-    parser.add_argument("--steps", nargs="+", choices=("plans", "serving"), default=("plans", "serving"))
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS)
     parser.add_argument("--models", nargs="+", help="only these models")
     parser.add_argument("--limit-s", type=float, help="when no further step is begun")
     return parser.parse_args()

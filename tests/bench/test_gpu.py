@@ -57,8 +57,33 @@ def test_no_step_begins_when_the_time_is_up(bench: gpu.Bench) -> None:
 def test_every_model_is_planned_in_every_precision_then_served(tmp_path: Path) -> None:
     names = [name for name, _ in gpu.steps(gpu.Bench(gpu.FULL, tmp_path, tmp_path), ("plans", "serving"))]
     assert len(names) == 4 * 3 + 4
-    assert names[0] == "plan mlp float32"
+    assert names[0] == "plan resnet50 float32"
     assert "plan resnet50 mixed_float16" in names
     assert names[-1] == "serve transformer"
     assert gpu.FULL.clients == (1, 16, 64)
-    assert gpu.FULL.limit_s < 15 * 60
+    assert gpu.FULL.limit_s <= 8 * 60
+
+
+def test_the_most_telling_steps_come_first(tmp_path: Path) -> None:
+    names = [name for name, _ in gpu.steps(gpu.Bench(gpu.FULL, tmp_path, tmp_path), gpu.STEPS)]
+    assert names[:7] == [
+        *(f"ways {model}" for model in ("resnet50", "mlp", "mobilenet_v2", "transformer")),
+        *("by_hand", "served", "tests"),
+    ]
+
+
+def test_the_ratio_is_of_the_best_way_on_the_gpu_in_the_same_precision() -> None:
+    def way(name: str, p50_ms: float | None, precision: str = "tf32", status: str = "ok") -> dict[str, object]:
+        about = {"model": "mlp", "precision": precision, "rows": 1, "name": name, "status": status}
+        return {**about, "p50_ms": p50_ms, "p99_ms": p50_ms}
+
+    ways = [
+        way("cpu:litert", 0.01),
+        way("a", 0.3),
+        way("b", 0.2),
+        way("c", 0.1, "float32"),
+        way("d", None, status="no"),
+    ]
+    hand = [{"model": "mlp", "precision": "tf32", "rows": 1, "p50_ms": 0.4}, {"model": "mlp", "error": "no"}]
+    (row,) = gpu.ratios(ways, hand)
+    assert (row["way"], row["ratio"], row["by_hand_ms"]) == ("b", 0.5, 0.4)
