@@ -6,10 +6,10 @@
 
 `ways`: every way of executing ResNet50, an MLP, MobileNetV2 and a transformer, in each precision (`bench.gpu_ways`);
 `by_hand`: the same as a CUDA graph written by hand in PyTorch, where there is one (`bench/gpu_torch.py`), and the
-ratio of our best to it; `served`: three models on one card over HTTP, cold and warm (`bench.gpu_served`); `tests`: those
-marked gpu; `plans`: what `solo plan` finds within its budget; `serving`: coalescing off and continuous at 1, 16, 64 clients.
-Every step runs in processes of its own with a time limit, and `results.json` is rewritten after each, so that neither a
-crash nor the end of a rented machine loses what is done.
+ratio of our best to it; `served`: three models on one card over HTTP, cold and warm (`bench.gpu_served`); `tests`:
+those marked gpu; `plans`: what `solo plan` finds within its budget; `serving`: coalescing off and continuous.
+Every step runs in processes of its own with a time limit, and `results.json` is rewritten after each, so that neither
+a crash nor the end of a rented machine loses what is done.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ REINSTALL = "pip install -e . -c constraints.txt (or make serve, which does it)"
 
 
 def checks(machine: Machine) -> list[Check]:
-    """Return the rows on Python, TensorFlow, Keras, Ray Serve and the other packages."""
-    return [python(), tensorflow(machine), keras(machine), ray_serve(machine), packages()]
+    """Return the rows on Python, TensorFlow, Keras, Ray Serve, ONNX Runtime and the other packages."""
+    return [python(), tensorflow(machine), keras(machine), ray_serve(machine), onnx_runtime(machine), packages()]
 
 
 def python() -> Check:
@@ -59,6 +59,27 @@ def ray_serve(machine: Machine) -> Check:
     return _versioned("Ray Serve", "ray", facts["version"], str(facts["version"]))
 
 
+def onnx_runtime(machine: Machine) -> Check:
+    """Check that ONNX Runtime and what converts to it are there, in the build that fits: they are optional."""
+    found = {name: _version(name) for name in ("onnxruntime", "onnxruntime-gpu", "onnx", "tf2onnx")}
+    extra, brings = (
+        ("gpu", "captured CUDA graphs") if machine.gpus else ("onnx", "more ways of executing to choose from")
+    )
+    advice = f"pip install 'keras-solo[{extra}]' -c constraints.txt brings {brings}"
+    if found["onnxruntime"] and found["onnxruntime-gpu"]:
+        both = "onnxruntime and onnxruntime-gpu are both installed, into one folder"
+        return Check("ONNX Runtime", "warn", both, "uninstall both, then install the one that is meant")
+    runtime = found["onnxruntime-gpu"] or found["onnxruntime"]
+    missing = [name for name in ("onnx", "tf2onnx") if not found[name]] if runtime else ["onnxruntime"]
+    if missing:
+        return Check(
+            "ONNX Runtime", "warn" if machine.gpus else "n/a", f"{', '.join(missing)} missing; optional", advice
+        )
+    if machine.gpus and not found["onnxruntime-gpu"]:
+        return Check("ONNX Runtime", "warn", f"{runtime}, built for CPUs alone", advice)
+    return Check("ONNX Runtime", "ok", f"{runtime}{', for CUDA' if found['onnxruntime-gpu'] else ''}")
+
+
 def packages() -> Check:
     """Check the versions of all other packages that keras-solo declares."""
     own = {"tensorflow", "keras", "ray"}
@@ -76,10 +97,16 @@ def requirements() -> Iterator[Requirement]:
             yield requirement
 
 
-def _wrong(requirement: Requirement) -> str | None:
+def _version(package: str) -> str | None:
     try:
-        version = importlib.metadata.version(requirement.name)
+        return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _wrong(requirement: Requirement) -> str | None:
+    version = _version(requirement.name)
+    if version is None:
         return f"{requirement.name} is missing"
     fits = requirement.specifier.contains(version, prereleases=True)
     return None if fits else f"{requirement.name} {version} does not fit {requirement.specifier}"

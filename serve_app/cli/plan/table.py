@@ -94,10 +94,23 @@ def summary(report: Mapping[str, Any]) -> Iterator[str]:
         versus = report["factor_over_predict"]
         factor = f", {times(versus)} x faster than model.predict ({report['predict_p50_ms']:.3g} ms)" if versus else ""
         yield f"* chosen: {name} takes {milliseconds(row['p50_ms'])} ms for a batch of {key}{factor}"
+    yield from _devices(report)
     if report["from_cache"]:
         yield "times are from the plan cache: measured at an earlier start on this machine"
     if any("budget" in row["status"] for rows in report["candidates"].values() for row in rows):
         yield "the budget ended before everything was tried: --budget gives it more seconds"
+
+
+def _devices(report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield which device answers each batch size and by how much, where there were two to choose from."""
+    for key, fastest in report["fastest_ms"].items():
+        if len(fastest) > 1:
+            cpu_ms, gpu_ms = fastest["cpu"], fastest["gpu"]
+            factor = times(max(cpu_ms, gpu_ms) / min(cpu_ms, gpu_ms))
+            both = f"CPU {milliseconds(cpu_ms)} ms, GPU {milliseconds(gpu_ms)} ms"
+            yield f"batch {key}: the {report['devices'][key].upper()} answers, {factor} x faster ({both})"
+    if report["advice"]:
+        yield report["advice"]
 
 
 def _plain_table(table: list[Line]) -> None:

@@ -128,7 +128,11 @@ SCHEMAS: dict[str, Json] = {
     "Plan": record(
         device=TEXT,
         precision=TEXT,
+        precisions={**mapping(TEXT), "description": "what each choice computes in"},
         chosen={**mapping(TEXT), "description": "by batch size, or BATCHxLENGTH"},
+        devices={**mapping(TEXT), "description": "which device answers: gpu or cpu"},
+        fastest_ms={**mapping(mapping(NUMBER)), "description": "the fastest way's median on each device tried"},
+        advice={**nullable(TEXT), "description": "what the operator should know, if anything"},
         candidates=mapping(
             array(
                 record(
