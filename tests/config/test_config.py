@@ -34,7 +34,7 @@ def refusal(**args: Any) -> str:
         ({"max_batch_size": 0}, "args.max_batch_size", "greater than or equal to 1"),
         ({"device": "tpu"}, "args.device", "'auto', 'gpu' or 'cpu'"),
         ({"coalesce": "always"}, "args.coalesce", "'off', 'window' or 'continuous'"),
-        ({"precision": "float64"}, "args.precision", "'float32', 'mixed_float16' or 'mixed_bfloat16'"),
+        ({"precision": "float64"}, "args.precision", "'float32', 'mixed_float16', 'mixed_bfloat16' or 'auto'"),
         ({"allowed_batch_sizes": [4, 2]}, "args.allowed_batch_sizes", "ascending"),
         ({"allowed_batch_sizes": [1, 4], "max_batch_size": 8}, "args", "equal max_batch_size (8), got 4"),
         ({"name": "a/b"}, "args.name", "letters, digits"),
