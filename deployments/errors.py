@@ -72,6 +72,10 @@ class PredictionFailed(SoloError):
     cause = "failed"
 
 
+class OutOfMemory(PredictionFailed):
+    """The device or the host had no room for this prediction; a smaller or later one may fit."""
+
+
 class ModelsAreDeclared(SoloError):
     """Somebody asked to load or unload a model of a server that does not take its models from clients."""
 

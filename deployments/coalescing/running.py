@@ -10,7 +10,7 @@ import numpy as np
 from deployments.coalescing.counters import Counters
 from deployments.coalescing.entries import Entry, join_rows
 from deployments.coalescing.splitting import Splitter
-from deployments.errors import PredictionFailed, SoloError
+from deployments.errors import OutOfMemory, PredictionFailed, SoloError
 from deployments.execution import Answer, Executor
 from deployments.tensors import Arrays
 
@@ -147,7 +147,19 @@ class Runner:
         self.counters.failed_rows += rows
         if isinstance(error, PredictionFailed):
             return error
-        text = str(error).partition("\n")[0][:300]
-        failed = PredictionFailed(f"the model failed on this input: {type(error).__name__}: {text}")
+        text = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}"
+        failed: PredictionFailed
+        if _lacks_memory(error):
+            what = f"out of memory for {rows} row{'s' * (rows > 1)} at once"
+            failed = OutOfMemory(f"{what}; fewer may fit, or a larger gpu_memory_mb or share of the GPU: {text}")
+        else:
+            failed = PredictionFailed(f"the model failed on this input: {text}")
         failed.__cause__ = error
         return failed
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Return whether a runtime found no memory, as NumPy, TensorFlow, ONNX Runtime and CUDA's driver say it."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
+    said = ("Failed to allocate memory", "CUDA_ERROR_OUT_OF_MEMORY", "CUDA failure 2: out of memory")
+    return named or any(text in str(error) for text in said)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from deployments.candidates import Candidate, Runner, Unfit
 from deployments.candidates._bucket import Bucket
 from deployments.candidates._subject import Subject
@@ -54,6 +56,8 @@ class Attempts:
         try:
             trial.runner = self._runner(trial.candidate, trial.bucket)
             trial.error = self._verify(trial.runner, trial.bucket, trial.name)
+            if self.is_gpu:
+                trial.first_s = self._first_s(trial.runner, trial.bucket)
         except Unfit as unfit:
             trial.status = f"unfit: {unfit}"
         except Differs as differs:
@@ -79,6 +83,13 @@ class Attempts:
             for outputs in (runner.run(case.inputs) for _ in range(runner.warming_runs))
         ]
         return max((error for error in errors if error is not None), default=None)
+
+    def _first_s(self, runner: Runner, bucket: Bucket) -> float:
+        """Return the time of one call, in seconds."""
+        inputs = self._reference.cases(bucket)[0].inputs
+        started_s = time.perf_counter()
+        runner.run(inputs)
+        return time.perf_counter() - started_s
 
 
 def _first_line(error: Exception) -> str:

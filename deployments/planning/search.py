@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from deployments.candidates import Candidate, candidates_for
 from deployments.candidates._bucket import Bucket
@@ -12,7 +13,7 @@ from deployments.planning.attempts import Attempts
 from deployments.planning.options import PlanOptions
 from deployments.planning.reference import Reference
 from deployments.planning.selection import ONE_FOR_ALL
-from deployments.planning.timing import HOPELESS, time_trials
+from deployments.planning.timing import HOPELESS, UTTERLY_HOPELESS, time_trials
 from deployments.planning.trials import Trial
 
 BUILDING_SHARE = 0.7
@@ -55,13 +56,28 @@ class Search:
             is_cheap = any(trial.candidate.family == candidate.family for trial in ok)
             share = 1.0 if is_cheap else BUILDING_SHARE
             is_late = time.monotonic() - start_s >= share * share_s
-            trials.append(self._try(candidate, bucket, is_late and bool(ok)))
+            hopeless = self._hopeless_on_host(candidate, ok)
+            if hopeless is not None:
+                trials.append(Trial(candidate, bucket, status=hopeless))
+            else:
+                trials.append(self._try(candidate, bucket, is_late and bool(ok)))
         if not any(trial.is_ok for trial in trials):
             raise LoadError(failure_text(bucket, trials))
         inputs = self._reference.cases(bucket)[0].inputs
         time_trials(trials, inputs, start_s + share_s, self._attempts.crashes.turn)
         _retire(trials)
         return trials
+
+    def _hopeless_on_host(self, candidate: Candidate, ok: Sequence[Trial]) -> str | None:
+        """Return why no further way on the CPU is tried beside a GPU: the first is far behind; None: it is tried."""
+        if not self._is_gpu or device_kind(candidate.name, self._is_gpu) == "gpu":
+            return None
+        gpu_s = min((trial.first_s for trial in ok if self._is_on_gpu(trial)), default=float("inf"))
+        on_host = [trial for trial in ok if not self._is_on_gpu(trial)]
+        host = min(on_host, key=lambda trial: trial.first_s, default=None)
+        if host is None or host.first_s < UTTERLY_HOPELESS * gpu_s:
+            return None
+        return f"skipped: the CPU takes {host.first_s / gpu_s:.0f} times as long by {host.name}"
 
     def _try(self, candidate: Candidate, bucket: Bucket, is_late: bool) -> Trial:
         if candidate.name in self._given_up:

@@ -20,6 +20,8 @@ class Trial:
     bucket: Bucket
     runner: Runner | None = None
     status: str = OK
+    first_s: float = float("inf")
+    """A call's time right after it was built and warmed, in seconds: what is hopeless shows in one."""
     error: float | None = None
     """The largest absolute error against the reference."""
     times_s: list[float] = field(default_factory=list)

@@ -18,6 +18,7 @@ from deployments.errors import (
     LoadError,
     ModelsAreDeclared,
     NotReady,
+    OutOfMemory,
     Overloaded,
     PredictionFailed,
     SoloError,
@@ -47,6 +48,7 @@ CODES: dict[type[SoloError], grpc.StatusCode] = {
     # gRPC's own code for a message over a server's limit.
     BodyTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     PredictionFailed: grpc.StatusCode.INTERNAL,
+    OutOfMemory: grpc.StatusCode.RESOURCE_EXHAUSTED,
     NotReady: grpc.StatusCode.UNAVAILABLE,
     # Triton's code for a full queue, and the one that clients' retry policies know.
     Overloaded: grpc.StatusCode.UNAVAILABLE,

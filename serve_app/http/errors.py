@@ -13,6 +13,7 @@ from deployments.errors import (
     LoadError,
     ModelsAreDeclared,
     NotReady,
+    OutOfMemory,
     Overloaded,
     PredictionFailed,
     SoloError,
@@ -43,6 +44,7 @@ STATUS: dict[type[SoloError], int] = {
     BodyTooLarge: 413,
     UnsupportedEncoding: 415,
     PredictionFailed: 500,
+    OutOfMemory: 503,
     NotReady: 503,
     Overloaded: 503,
 }

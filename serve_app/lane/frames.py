@@ -45,6 +45,7 @@ _SIMPLE = (
     errors.UnknownModel,
     errors.NotReady,
     errors.DeadlineExceeded,
+    errors.OutOfMemory,
     errors.PredictionFailed,
 )
 _KINDS = {kind.__name__: kind for kind in _SIMPLE}

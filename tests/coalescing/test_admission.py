@@ -10,7 +10,7 @@ import pytest
 from deployments.coalescing.admission import DrainRate, Foresight
 from deployments.coalescing.running import FAILURE_LIMIT
 from deployments.coalescing.splitting import Splitter
-from deployments.errors import DeadlineExceeded, Overloaded, PredictionFailed
+from deployments.errors import DeadlineExceeded, OutOfMemory, Overloaded, PredictionFailed
 from deployments.execution import Answer
 from tests.support.coalescing_fakes import FakeExecutor, block, make, make_rows, queue, unblock
 
@@ -163,6 +163,34 @@ def test_a_batch_that_fails_is_run_one_by_one_and_only_the_culprit_errs():
         assert executor.batches[1:] == [[1, 2, 3, 4], [1], [2, 3], [4]]
         counts = coalescer.counters
         assert (counts.retried_batches, counts.failed_requests, counts.failed_rows) == (1, 1, 2)
+
+    asyncio.run(check())
+
+
+class ResourceExhaustedError(Exception):
+    """Called as TensorFlow's is."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 3 GiB"),
+        ResourceExhaustedError("OOM when allocating tensor with shape[512,1024]"),
+        RuntimeError("Non-zero status code: Failed to allocate memory for requested buffer of size 9"),
+        RuntimeError("cuGraphLaunch: CUDA_ERROR_OUT_OF_MEMORY"),
+    ],
+)
+def test_memory_that_does_not_suffice_is_no_fault_of_the_input(error):
+    async def check():
+        executor = FakeExecutor()
+        coalescer = make(executor)
+        run = executor.run
+        executor.run = lambda *_: (_ for _ in ()).throw(error)
+        with pytest.raises(OutOfMemory, match="out of memory for 2 rows at once; fewer may fit") as caught:
+            await coalescer.submit(make_rows([1, 2]))
+        assert caught.value.__cause__ is error
+        executor.run = run
+        assert (await coalescer.submit(make_rows([1]))).outputs[0].tolist() == [[4]]
 
     asyncio.run(check())
 

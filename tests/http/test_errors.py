@@ -27,6 +27,7 @@ def test_every_request_error_has_a_status() -> None:
         (domain.UnknownModel("x"), 404, "invalid"),
         (domain.DeadlineExceeded("x"), 408, "deadline"),
         (domain.PredictionFailed("x"), 500, "failed"),
+        (domain.OutOfMemory("x"), 503, "failed"),
         (domain.NotReady("x"), 503, "overloaded"),
         (domain.Overloaded("x", 1.0), 503, "overloaded"),
         (BodyTooLarge(5), 413, "invalid"),

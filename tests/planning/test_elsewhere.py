@@ -86,6 +86,27 @@ def test_a_kept_plan_keeps_the_devices(planned: Callable[..., Any], tmp_path: Pa
     assert again["devices"] == first["devices"] == {"1": "cpu", "16": "gpu"}
 
 
+def test_where_one_way_on_the_cpu_is_hopeless_no_other_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "read", lambda _device: ledger.Reading(0, 0, 0))
+    ways = [Way(gpu_ms=1, cpu_ms=60), Way(gpu_ms=1, cpu_ms=60)]
+    ways[1].name = "another"
+    built: list[tuple[str, bool]] = []
+    for way in ways:
+        build = way.build
+
+        def counted(subject: Any, bucket: Any, build: Any = build, name: str = way.name) -> Runner:
+            built.append((name, subject.is_gpu))
+            return build(subject, bucket)
+
+        way.build = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(candidates, "all_candidates", lambda: ways)
+    options = PlanOptions((1,), 4.0, device=GPU, tries_host=True)
+    report = make_plan(from_keras(architectures.build("mlp")), options).report()
+    assert sorted(built) == [("another", False), ("another", True), ("way", True)]
+    statuses = {row["name"]: row["status"] for row in report["candidates"]["1"]}
+    assert statuses["cpu:way"].endswith("times as long by cpu:another")
+
+
 def test_which_ways_there_are_where() -> None:
     on_cpu = {each.name for each in candidates_for(is_gpu=False, tries_host=True)}
     assert not [name for name in on_cpu if ":" in name]
