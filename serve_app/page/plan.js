@@ -101,5 +101,13 @@ function notes(plan) {
   const seconds = plan.from_cache ? "remembered from an earlier start" : `measured in ${count(plan.seconds)} s at start-up`;
   const traced = plan.traces_after_ready ? ` Traced ${plan.traces_after_ready} times since ready: a defect, please report it.` : "";
   const predict = plan.predict_p50_ms ? ` ${PREDICT} takes ${ms(plan.predict_p50_ms)} ms here (${factor(plan.factor_over_predict)}).` : "";
-  return el("p", { class: "quiet", text: `Verified against model(x, training=False) and ${seconds}.${predict}${traced}` });
+  return el("p", { class: "quiet", text: `Verified against model(x, training=False) and ${seconds}.${predict}${traced}${devices(plan)}` });
+}
+
+/** Says which device answers each batch size and what the other would take, where there were two to choose from. */
+function devices(plan) {
+  const said = Object.entries(plan.fastest_ms ?? {}).filter(([, times]) => times.cpu && times.gpu).map(([size, times]) =>
+    ` Batch size ${size}: the ${plan.devices[size].toUpperCase()} answers (CPU ${ms(times.cpu)} ms, GPU ${ms(times.gpu)} ms).`);
+  const advice = plan.advice ? ` ${plan.advice[0].toUpperCase()}${plan.advice.slice(1)}.` : "";
+  return said.join("") + advice;
 }

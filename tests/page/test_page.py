@@ -216,6 +216,18 @@ def test_the_plan_is_drawn_as_it_is(tab: Tab, server: PageServer) -> None:
     assert f"{int(plan['factor_over_predict'] + 0.5):,} times as fast as model.predict" in tab.text(".plan-says")
 
 
+def test_the_plan_says_which_device_answers(tab: Tab, server: PageServer) -> None:
+    plan = server.get_json("/v2/models/digits/plan")
+    sizes = list(plan["chosen"])
+    plan |= {"devices": dict.fromkeys(sizes, "cpu"), "advice": "the GPU is not faster"}
+    plan["fastest_ms"] = {size: {"cpu": 0.5, "gpu": 2.0} for size in sizes}
+    said = tab.run(f"import('./page/plan.js').then(it => it.planChart({json.dumps(plan)}).textContent)")
+    for size in sizes:
+        assert f"Batch size {size}: the CPU answers (CPU 0.5" in said
+    assert "GPU 2.0" in said
+    assert said.endswith("The GPU is not faster.")
+
+
 def test_live_figures_follow_the_counters(tab: Tab, server: PageServer) -> None:
     before = server.get_json("/v2/models/digits/stats")["model_stats"][0]["inference_count"]
     tab.wait("document.querySelector('.figure dd').textContent !== '\u2013'")
