@@ -54,7 +54,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 
 def test_each_batch_size_takes_the_faster_device(planned: Callable[..., Any]) -> None:
-    report = planned(gpu_ms=30, cpu_ms=5).report()
+    report = planned(gpu_ms=60, cpu_ms=12).report()
     assert report["chosen"] == {"1": "cpu:way", "16": "way"}
     assert report["devices"] == {"1": "cpu", "16": "gpu"}
     assert report["fastest_ms"]["1"]["gpu"] > 2 * report["fastest_ms"]["1"]["cpu"]
@@ -80,8 +80,8 @@ def test_a_gpu_that_was_asked_for_is_kept(planned: Callable[..., Any]) -> None:
 
 
 def test_a_kept_plan_keeps_the_devices(planned: Callable[..., Any], tmp_path: Path) -> None:
-    first = planned(gpu_ms=30, cpu_ms=5, cache_dir=tmp_path).report()
-    again = planned(gpu_ms=30, cpu_ms=5, cache_dir=tmp_path).report()
+    first = planned(gpu_ms=60, cpu_ms=12, cache_dir=tmp_path).report()
+    again = planned(gpu_ms=60, cpu_ms=12, cache_dir=tmp_path).report()
     assert (first["from_cache"], again["from_cache"]) == (False, True)
     assert again["devices"] == first["devices"] == {"1": "cpu", "16": "gpu"}
 
