@@ -85,10 +85,9 @@ GPU_WAYS = ("onnx-cuda-graph", "onnx-cuda-graph-nhwc", "session-xla", "cpu:liter
 SMALL = Settings(
     (
         Subject("mlp", "bench.models:mlp", {}),
-        Subject("mobilenet_v2", "bench.models:mobilenet_v2", {"size": 96, "alpha": 0.35}),
         Subject("transformer", "bench.models:transformer", {"length": 32, "width": 64, "depth": 2}),
     ),
-    precisions=("float32", "mixed_bfloat16"),
+    precisions=("float32",),
     batch_sizes=(1, 8),
     budget_s=6.0,
     clients=(1, 16),
@@ -175,7 +174,7 @@ class Bench:
     def served_models(self) -> None:
         """Serve three models on one card, cold and warm."""
         out = self.scratch / "served.json"
-        small = [] if self.has_gpu else ["--size", "64", "--starts", "cold"]
+        small = [] if self.has_gpu else ["--starts", "cold", "--models", "mlp-gpu", "mlp-auto"]
         clients = [str(clients) for clients in self.settings.clients]
         command = [sys.executable, "-m", "bench.gpu_served", "--out", str(out), "--seconds", "2", *small]
         try:

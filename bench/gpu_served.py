@@ -34,10 +34,12 @@ SHARE = 0.3
 SHOWN = ("chosen", "devices", "precisions", "fastest_ms", "seconds", "from_cache", "memory", "advice")
 
 
-def applications(has_gpu: bool, folder: Path, size: int) -> list[dict[str, Any]]:
-    """Return the configs of the three, as small as asked for."""
+def applications(has_gpu: bool, folder: Path, size: int, names: list[str]) -> list[dict[str, Any]]:
+    """Return the configs of those asked for, as small as asked for."""
     found = []
     for name, source, args in MODELS:
+        if name not in names:
+            continue
         wanted = {**args, "allowed_batch_sizes": [1, 16], "plan_cache": str(folder / "cache"), "plan_budget_s": 30.0}
         if source.endswith("resnet50"):
             wanted["source_args"] = {"size": size}
@@ -66,6 +68,7 @@ def main() -> None:
     parser.add_argument("--clients", nargs="+", type=int, default=[1, 16, 64])
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--size", type=int, default=224, help="pixels along each side of ResNet50's pictures")
+    parser.add_argument("--models", nargs="+", default=[name for name, _, _ in MODELS])
     parser.add_argument("--starts", nargs="+", default=["cold", "warm"], help="warm: with the plans kept by the first")
     asked = parser.parse_args()
     memory = used_mib()
@@ -73,10 +76,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as scratch:
         for start in asked.starts:
             port, started_s = free_port(), time.monotonic()
-            with served.serve(Path(scratch), applications(bool(memory), Path(scratch), asked.size), port) as server:
+            wanted = applications(bool(memory), Path(scratch), asked.size, asked.models)
+            with served.serve(Path(scratch), wanted, port) as server:
                 results[f"{start}_ready_s"] = round(time.monotonic() - started_s, 1)
                 print(start, "ready after", results[f"{start}_ready_s"], "s", flush=True)
-                for name, _, _ in MODELS:
+                for name in asked.models:
                     plan = server.get(f"/v2/models/{name}/plan")
                     results[f"{start}_{name}"] = plan
                     print(name, {key: plan[key] for key in SHOWN}, flush=True)
@@ -85,7 +89,7 @@ def main() -> None:
                 asked.out.write_text(json.dumps(results, indent=1))
                 if start == "warm":
                     break
-                for (name, _, _), clients in itertools.product(MODELS, asked.clients):
+                for name, clients in itertools.product(asked.models, asked.clients):
                     request = payloads.one_row(f"http://127.0.0.1:{port}", name)
                     http_load.run(request, clients, WARM_UP_S)
                     load = {"model": name, **asdict(http_load.run(request, clients, asked.seconds))}

@@ -88,7 +88,7 @@ def test_a_kept_plan_keeps_the_devices(planned: Callable[..., Any], tmp_path: Pa
 
 def test_where_one_way_on_the_cpu_is_hopeless_no_other_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "read", lambda _device: ledger.Reading(0, 0, 0))
-    ways = [Way(gpu_ms=1, cpu_ms=60), Way(gpu_ms=1, cpu_ms=60)]
+    ways = [Way(gpu_ms=1, cpu_ms=500), Way(gpu_ms=1, cpu_ms=500)]
     ways[1].name = "another"
     built: list[tuple[str, bool]] = []
     for way in ways:
