@@ -20,8 +20,6 @@ class Trial:
     bucket: Bucket
     runner: Runner | None = None
     status: str = OK
-    first_s: float = float("inf")
-    """A call's time right after it was built and warmed, in seconds: what is hopeless shows in one."""
     error: float | None = None
     """The largest absolute error against the reference."""
     times_s: list[float] = field(default_factory=list)
@@ -29,6 +27,8 @@ class Trial:
     """The times of those calls in which the system gave the core to nobody else."""
     remembered_s: tuple[float, float] | None = None
     """The p50 and p99 that a kept plan gives, in seconds; stands for `times_s` then."""
+    first_s: float = float("inf")
+    """A call's time right after it was built and warmed, in seconds: what is hopeless shows in one."""
 
     @property
     def name(self) -> str:
