@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import http_load, payloads, served, stopping
+from serve_app.cli.doctor import probes
 from serve_app.front.ports import free_port
 
 WARM_UP_S = 0.5
@@ -52,13 +52,9 @@ def applications(has_gpu: bool, folder: Path, size: int, names: list[str]) -> li
     return found
 
 
-def used_mib() -> str:
-    """Return what each process holds of the card, as the driver tells."""
-    query = ["nvidia-smi", "--query-gpu=memory.used,memory.total", "--format=csv,noheader"]
-    try:
-        return subprocess.run(query, capture_output=True, text=True, timeout=20, check=False).stdout.strip()
-    except OSError:
-        return ""
+def cards() -> list[dict[str, Any]]:
+    """Return each card with its memory, as the driver tells; [] without one."""
+    return [asdict(gpu) for gpu in probes.ask_driver()[0]]
 
 
 def main() -> None:
@@ -71,12 +67,12 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=[name for name, _, _ in MODELS])
     parser.add_argument("--starts", nargs="+", default=["cold", "warm"], help="warm: with the plans kept by the first")
     asked = parser.parse_args()
-    memory = used_mib()
-    results: dict[str, Any] = {"share": SHARE, "card_before": memory, "loads": []}
+    before = cards()
+    results: dict[str, Any] = {"share": SHARE, "card_before": before, "loads": []}
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as scratch:
         for start in asked.starts:
             port, started_s = free_port(), time.monotonic()
-            wanted = applications(bool(memory), Path(scratch), asked.size, asked.models)
+            wanted = applications(bool(before), Path(scratch), asked.size, asked.models)
             with served.serve(Path(scratch), wanted, port) as server:
                 results[f"{start}_ready_s"] = round(time.monotonic() - started_s, 1)
                 print(start, "ready after", results[f"{start}_ready_s"], "s", flush=True)
@@ -84,7 +80,7 @@ def main() -> None:
                     plan = server.get(f"/v2/models/{name}/plan")
                     results[f"{start}_{name}"] = plan
                     print(name, {key: plan[key] for key in SHOWN}, flush=True)
-                results[f"{start}_card"] = used_mib()
+                results[f"{start}_card"] = cards()
                 print("the card:", results[f"{start}_card"], flush=True)
                 asked.out.write_text(json.dumps(results, indent=1))
                 if start == "warm":

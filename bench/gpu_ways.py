@@ -32,6 +32,7 @@ from deployments.planning.options import PlanOptions
 from deployments.planning.reference import Reference
 from deployments.planning.search import selected
 from deployments.planning.timing import time_trials
+from serve_app.cli.doctor import probes
 
 SECONDS = 1.5
 """For timing all ways of one model, precision and size."""
@@ -48,7 +49,7 @@ def measure(
     options = PlanOptions(
         tuple(sizes), device=device.tf_name, precision=precision, tries_host=True, only=tuple(asked.only)
     )
-    subject = Subject(model, options.device)
+    subject = Subject(model, options.device, exact=None if policy == "float32" else exact)
     reference = Reference(subject, options, exact.call)
     subject.sample = reference.cases(Bucket(sizes[0]))[0].inputs
     print(f"# {name} {precision}: loaded in {time.monotonic() - started_s:.1f} s", flush=True)
@@ -63,26 +64,18 @@ def measure(
             trials.append(attempts.attempt(candidate, Bucket(size)))
             built_s[candidate.name] = round(time.monotonic() - started_s, 2)
         time_trials(trials, reference.cases(Bucket(size))[0].inputs, time.monotonic() + SECONDS)
+        memory_mib = round(used_mib(), 1)
         for trial in sorted(trials, key=lambda trial: trial.p50_s):
             row = {"model": name, "precision": precision, "rows": size, "built_s": built_s[trial.name], **trial.row()}
-            row["memory_mib"] = round(used_mib(), 1)
+            row["memory_mib"] = memory_mib
             rows.append(row)
             print(json.dumps(row), flush=True)
     return rows
 
 
 def used_mib() -> float:
-    """Return what the whole card holds, in MiB; 0 without one."""
-    try:
-        import ctypes
-
-        from deployments.device.cuda import Driver
-
-        free, total = ctypes.c_size_t(), ctypes.c_size_t()
-        Driver().call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
-        return (total.value - free.value) / 2**20
-    except RuntimeError:
-        return 0.0
+    """Return what the cards hold, whoever holds it, in MiB; 0 without one."""
+    return sum(gpu.total_bytes - gpu.free_bytes for gpu in probes.ask_driver()[0]) / 2**20
 
 
 def main() -> None:

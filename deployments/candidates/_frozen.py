@@ -15,7 +15,9 @@ from deployments.candidates._subject import Subject
 from deployments.tensors import Shape
 
 try:
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2 as convert_variables_to_constants_v2,
+    )
 except ImportError:
     convert_variables_to_constants_v2 = None
 
@@ -80,7 +82,7 @@ def _freeze(subject: Subject, shapes: Sequence[Shape], lower_control_flow: bool)
     function = convert_variables_to_constants_v2(concrete, lower_control_flow=lower_control_flow)
     graph_def = function.graph.as_graph_def()
     # A session places every op anew: on the GPU where it has one, for the host's ways on the CPU.
-    for body in (graph_def.node, *(each.node_def for each in graph_def.library.function)):
+    for body in all_bodies(graph_def):
         for node in body:
             node.device = ""
     count = len(subject.signature.inputs)
@@ -111,6 +113,11 @@ def bodies(graph_def: Any) -> Iterator[Any]:
             for name in _called(node) - seen:
                 seen.add(name)
                 waiting.append(library.get(name, ()))
+
+
+def all_bodies(graph_def: Any) -> list[Any]:
+    """Return the nodes of a graph, and those of each function in its library, called or not, to be changed in place."""
+    return [graph_def.node, *(function.node_def for function in graph_def.library.function)]
 
 
 def _called(node: Any) -> set[str]:

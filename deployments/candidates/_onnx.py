@@ -7,23 +7,22 @@ import importlib.util
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from deployments.candidates._frozen import Frozen, frozen, nodes
+from deployments.candidates import _frozen
+from deployments.candidates._frozen import Frozen, all_bodies, frozen, nodes
 from deployments.candidates._interface import Unfit
 from deployments.candidates._subject import Subject
-from deployments.tensors import STRING, Shape
+from deployments.tensors import Shape
 
 OPSET = 18
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 MUST_COMPILE = "_XlaMustCompile"
 """What Keras marks calls with that only XLA runs well; freezing leaves those alone, and ONNX has no calls."""
-LARGEST_BYTES = 2**31 - 2**26
-"""A serialised protocol buffer ends at 2 GiB."""
 
 
 def converted(subject: Subject, shapes: tuple[Shape, ...]) -> bytes:
@@ -31,11 +30,24 @@ def converted(subject: Subject, shapes: tuple[Shape, ...]) -> bytes:
 
     Raises `Unfit` with the op's name where it cannot be converted.
     """
-    if any(spec.dtype == STRING for spec in (*subject.signature.inputs, *subject.signature.outputs)):
+    if subject.signature.has_strings:
         raise Unfit("strings have no place in ONNX Runtime's buffers")
-    if subject.weights_bytes > LARGEST_BYTES:
-        raise Unfit(f"{subject.weights_bytes / 2**30:.1f} GiB of weights do not fit into an ONNX file (2 GiB)")
-    return subject.root.kept(f"onnx {OPSET} {shapes}", lambda: _convert(subject, shapes))
+    return _made(subject.root, f"onnx {OPSET} {shapes}", lambda: _convert(subject, shapes))
+
+
+def _made(subject: Subject, key: str, make: Callable[[], bytes]) -> bytes:
+    """Return what is kept for `key`; where it could not be made, the next way that asks is refused at once."""
+
+    def attempt() -> bytes | Unfit:
+        try:
+            return subject.kept(key, make)
+        except Unfit as unfit:
+            return unfit
+
+    made = subject.shared(("made", key), attempt)
+    if isinstance(made, Unfit):
+        raise Unfit(str(made))
+    return made
 
 
 def halved(subject: Subject, shapes: tuple[Shape, ...]) -> bytes:
@@ -45,7 +57,7 @@ def halved(subject: Subject, shapes: tuple[Shape, ...]) -> bytes:
     convolution before it: ResNet50 0.85 ms against 0.59 in TF32 (H200).
     """
     exact = subject.in_float32()
-    return exact.kept(f"onnx {OPSET} {shapes} float16", lambda: _halve(converted(exact, shapes)))
+    return _made(exact, f"onnx {OPSET} {shapes} float16", lambda: _halve(converted(exact, shapes)))
 
 
 def _halve(content: bytes) -> bytes:
@@ -131,7 +143,7 @@ def _without_erfc(graph_def: Any) -> Any:
         return graph_def
     changed = type(graph_def)()
     changed.CopyFrom(graph_def)
-    for body in (changed.node, *(function.node_def for function in changed.library.function)):
+    for body in all_bodies(changed):
         for node in [node for node in body if node.op == "Erfc"]:
             kind = node.attr["T"].type
             one = body.add(op="Const", name=f"{node.name}/one")
@@ -154,8 +166,6 @@ def _inlined(graph: Frozen) -> Any:
     """Return the graph with those calls inlined that Keras marks for XLA."""
     if not any(node.op in CALLS for node in nodes(graph.graph_def)):
         return graph.graph_def
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
     open_def = type(graph.graph_def)()
     open_def.CopyFrom(graph.graph_def)
     # A name that TensorFlow knows already must keep its definition.
@@ -164,7 +174,7 @@ def _inlined(graph: Frozen) -> Any:
         function.signature.name = renamed[function.signature.name]
         for name in (MUST_COMPILE, "_noinline"):
             function.attr.pop(name, None)
-    for body in (open_def.node, *(function.node_def for function in open_def.library.function)):
+    for body in all_bodies(open_def):
         for node in body:
             node.attr.pop(MUST_COMPILE, None)
             for value in node.attr.values():
@@ -172,7 +182,7 @@ def _inlined(graph: Frozen) -> Any:
                     called.name = renamed.get(called.name, called.name)
     wrapped = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(open_def, name=""), [])
     pruned = wrapped.prune(list(graph.feeds), list(graph.fetches))
-    return convert_variables_to_constants_v2(pruned).graph.as_graph_def()
+    return _frozen.convert_variables_to_constants_v2(pruned).graph.as_graph_def()
 
 
 def runtime() -> Any:

@@ -81,11 +81,17 @@ class OnnxCuda:
         key = ("onnx-cuda-session", self.prefers_nhwc, precision)
         convert = halved if precision == "mixed_float16" else converted
         content = convert(subject, open_shapes(subject.signature))
+        opened = subject.shared(key, lambda: self._opened(content, stream, precision))
+        if opened is not None:
+            return opened
+        return subject.shared((*key, shapes), lambda: self._load(with_shapes(content, shapes), stream, precision))
+
+    def _opened(self, content: bytes, stream: Stream, precision: str) -> Any | None:
+        """Return a session for any number of rows; None where it needs the shapes."""
         try:
-            return subject.shared(key, lambda: self._load(content, stream, precision))
+            return self._load(content, stream, precision)
         except Unfit:
-            fixed = with_shapes(content, shapes)
-            return subject.shared((*key, shapes), lambda: self._load(fixed, stream, precision))
+            return None
 
     def _load(self, content: bytes, stream: Stream, precision: str) -> Any:
         onnxruntime = runtime()
@@ -175,7 +181,13 @@ class _Buffers:
 
     def launched(self) -> Runner:
         """Return what runs it launch by launch."""
-        return Runner(self._running(self._queue), is_open=False, close=self.close)
+
+        def go() -> None:
+            self._driver.enter()
+            self._queue()
+            self._stream.synchronize()
+
+        return Runner(self._running(go), is_open=False, close=self.close)
 
     def captured(self) -> Runner:
         """Return what launches it as one graph."""
@@ -189,44 +201,34 @@ class _Buffers:
             graph.close()
             self.close()
 
-        return Runner(self._launching(graph), is_open=False, close=close)
+        return Runner(self._running(self._launching(graph)), is_open=False, close=close)
 
-    def _running(self, queue: Callable[[], None]) -> Callable[[Arrays], Arrays]:
-        lock, enter, synchronize = threading.Lock(), self._driver.enter, self._stream.synchronize
-        inputs, outputs = [buffer.array for buffer in self.inputs], [buffer.array for buffer in self.outputs]
-
-        def run(arrays: Arrays) -> Arrays:
-            with lock:
-                enter()
-                for target, array in zip(inputs, arrays, strict=True):
-                    copy(target, array)
-                queue()
-                synchronize()
-                return tuple(array.copy() for array in outputs)
-
-        return run
-
-    def _launching(self, graph: Graph) -> Callable[[Arrays], Arrays]:
-        function = self._driver.function
-        set_current, launch, synchronize = (
-            function("cuCtxSetCurrent"),
-            function("cuGraphLaunch"),
-            function("cuStreamSynchronize"),
-        )
-        context, executable, stream = self._driver.context, graph.executable, self._stream.handle
+    def _running(self, go: Callable[[], None]) -> Callable[[Arrays], Arrays]:
+        """Return a runner's `run`: the inputs into the buffers, `go`, which ends with the answers there, and out."""
         inputs, outputs = [buffer.array for buffer in self.inputs], [buffer.array for buffer in self.outputs]
         lock = threading.Lock()
 
-        def run(arrays: Arrays, _alive: Any = (self, graph)) -> Arrays:
+        def run(arrays: Arrays) -> Arrays:
             with lock:
                 for target, array in zip(inputs, arrays, strict=True):
                     copy(target, array)
-                status = set_current(context) or launch(executable, stream) or synchronize(stream)
-                if status:
-                    raise CudaError(f"the GPU's driver answers with status {status}")
+                go()
                 return tuple(array.copy() for array in outputs)
 
         return run
+
+    def _launching(self, graph: Graph) -> Callable[[], None]:
+        """Return what launches `graph` and waits, past the checks by name: it is called for every prediction."""
+        names = ("cuCtxSetCurrent", "cuGraphLaunch", "cuStreamSynchronize")
+        set_current, launch, synchronize = (self._driver.function(name) for name in names)
+        context, executable, stream = self._driver.context, graph.executable, self._stream.handle
+
+        def go(_alive: Any = (self, graph)) -> None:
+            status = set_current(context) or launch(executable, stream) or synchronize(stream)
+            if status:
+                raise CudaError(f"the GPU's driver answers with status {status}")
+
+        return go
 
     def close(self) -> None:
         """Give the buffers back; nothing may run any more."""

@@ -19,7 +19,7 @@ THREAD_LOCAL = 1
 """CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: what other threads do meanwhile does not end the capture."""
 NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING: the stream does not wait for the default one, which TensorFlow may be using."""
-KERNEL, MEMCPY, MEMSET, HOST = 0, 1, 2, 3
+MEMCPY, HOST = 1, 3
 """CUgraphNodeType."""
 MEMORY_TYPE = 2
 """CU_POINTER_ATTRIBUTE_MEMORY_TYPE; 1 is host memory, 2 the device's."""
@@ -79,10 +79,6 @@ class Stream:
     def synchronize(self) -> None:
         """Wait until everything in it is done."""
         self.driver.call("cuStreamSynchronize", self.handle)
-
-    def close(self) -> None:
-        """Give it back."""
-        self.driver.call("cuStreamDestroy_v2", self.handle)
 
 
 class Buffer:

@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 
 from serve_app.cli.doctor.check import Check
 from serve_app.cli.doctor.probes import Machine
+from serve_app.cli.doctor.software import installed_version
 
 GPU_EXTRA = "make serve (adds the extra `gpu` where there is a driver), or pip install 'tensorflow[and-cuda]'"
 DRIVER = (525, "525.60.13")
@@ -96,9 +97,9 @@ def library(package: str, machine: Machine) -> Check:
 def _place(package: str, known: Library | None) -> str | None:
     """Return where the package's file lies, or that the package is installed; None where neither."""
     if known is None:
-        return _version(package)
+        return installed_version(package)
     if any(Path(folder, known.folder, known.file).exists() for folder in _nvidia_folders()):
-        return f"{package} {_version(package) or ''}".strip()
+        return f"{package} {installed_version(package) or ''}".strip()
     folders = [Path(part) for part in os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep) if part]
     outside = next((folder / known.file for folder in folders if (folder / known.file).exists()), None)
     found = str(outside) if outside else shutil.which(known.file) or system_libraries().get(known.file)
@@ -118,13 +119,6 @@ def _loaded(file: str) -> str | None:
     except OSError:
         return None
     return f"{file}, as the loader finds it"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 @lru_cache(maxsize=1)

@@ -61,7 +61,7 @@ def ray_serve(machine: Machine) -> Check:
 
 def onnx_runtime(machine: Machine) -> Check:
     """Check that ONNX Runtime and what converts to it are there, in the build that fits: they are optional."""
-    found = {name: _version(name) for name in ("onnxruntime", "onnxruntime-gpu", "onnx", "tf2onnx")}
+    found = {name: installed_version(name) for name in ("onnxruntime", "onnxruntime-gpu", "onnx", "tf2onnx")}
     extra, brings = (
         ("gpu", "captured CUDA graphs") if machine.gpus else ("onnx", "more ways of executing to choose from")
     )
@@ -97,7 +97,8 @@ def requirements() -> Iterator[Requirement]:
             yield requirement
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """Return a package's version; None where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -105,7 +106,7 @@ def _version(package: str) -> str | None:
 
 
 def _wrong(requirement: Requirement) -> str | None:
-    version = _version(requirement.name)
+    version = installed_version(requirement.name)
     if version is None:
         return f"{requirement.name} is missing"
     fits = requirement.specifier.contains(version, prereleases=True)
