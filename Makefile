@@ -7,6 +7,9 @@ PYTHON ?= $(shell for v in 3.12 3.11 3.13 3.10; do command -v python$$v >/dev/nu
 GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && echo gpu)
 PIP = .venv/bin/python -m pip install --disable-pip-version-check -c constraints.txt
 
+# Without bytecode each of pytest's workers, and each process of each cluster, compiles every file anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: serve test quick lint bench faults hostile scaling constraints clean
 .DEFAULT_GOAL := serve
 
@@ -17,9 +20,9 @@ serve: .venv/.serve
 test: .venv/.dev
 	.venv/bin/python -m pytest -n 2 --dist loadgroup $(TESTS)
 
-# What starts no Ray, but for real architectures and whole runs of `solo plan` (marked slow).
+# What starts no Ray, but for real architectures and whole runs of `solo plan` (marked slow). A tenth of it waits.
 quick: .venv/.dev
-	.venv/bin/python -m pytest -n 2 --dist loadgroup -m "not serve and not slow" $(TESTS)
+	.venv/bin/python -m pytest -n 3 --dist loadgroup -m "not serve and not slow" $(TESTS)
 
 lint: .venv/.dev
 	.venv/bin/ruff check .
