@@ -1,9 +1,9 @@
-"""What two small models in a row cost, beside one: over HTTP and from a Ray task, by a pipeline and by two calls.
+"""What two small models in a row cost, beside one: over HTTP and from a Ray task, by pipelines and by two calls.
 
     python -m bench.pipelines [--rounds 5]
 
-Serves two MLPs of 16-64x4-16 and a pipeline of them, and asks in turns, so that whatever else the machine does meets
-all alike: read the ratios. Writes `bench/results/pipelines.json`.
+Serves two MLPs of 16-64x4-16, a pipeline of them (`both`) and one that holds such models itself (`inside`), and asks in
+turns, so that whatever else the machine does meets all alike: read the ratios. Writes `bench/results/pipelines.json`.
 """
 
 from __future__ import annotations
@@ -50,13 +50,9 @@ def main(
     """Measure and write the result."""
     port = free_port()
     models = [served.application(name, "bench.pipelines:model", {"plan_budget_s": 5}) for name in ("one", "two")]
-    pipeline = {
-        "name": "both",
-        "import_path": "serve_app:pipeline_app",
-        "route_prefix": "/v2/models/both",
-        "args": {"name": "both", "steps": [{"model": "one"}, {"model": "two"}]},
-    }
-    with tempfile.TemporaryDirectory() as folder, served.serve(Path(folder), [*models, pipeline], port):
+    own = [{"name": name, "source": "bench.pipelines:model", "plan_budget_s": 5} for name in ("one", "two")]
+    pipelines = [_pipeline("both"), _pipeline("inside", models=own)]
+    with tempfile.TemporaryDirectory() as folder, served.serve(Path(folder), [*models, *pipelines], port):
         http = {clients: _over_http(port, clients, rounds, seconds) for clients in (1, 16)}
         python = _from_a_task()
     told = {"machine": machine.describe(), "http": http, "python": python}
@@ -68,9 +64,18 @@ def main(
         print(row)
 
 
+def _pipeline(name: str, **args: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "import_path": "serve_app:pipeline_app",
+        "route_prefix": f"/v2/models/{name}",
+        "args": {"name": name, "steps": [{"model": "one"}, {"model": "two"}], **args},
+    }
+
+
 def _over_http(port: int, clients: int, rounds: int, seconds: float) -> dict[str, Any]:
-    """Ask one model and the pipeline in turns."""
-    taken: dict[str, list[tuple[float, float]]] = {"one": [], "both": []}
+    """Ask one model and the pipelines in turns."""
+    taken: dict[str, list[tuple[float, float]]] = {"one": [], "both": [], "inside": []}
     for _ in range(rounds):
         for name, found in taken.items():
             request = Request(
@@ -83,11 +88,11 @@ def _over_http(port: int, clients: int, rounds: int, seconds: float) -> dict[str
         name: [round(statistics.median(column), 3) for column in zip(*found, strict=True)]
         for name, found in taken.items()
     }
-    (one_ms, one_rate), (both_ms, both_rate) = medians["one"], medians["both"]
+    one_ms = medians["one"][0]
     return {
-        "one_p50_ms": one_ms, "both_p50_ms": both_ms, "ratio": round(both_ms / one_ms, 2),
-        "one_per_s": one_rate, "both_per_s": both_rate,
-    }  # fmt: skip
+        name: {"p50_ms": p50_ms, "per_s": rate, "ratio": round(p50_ms / one_ms, 2)}
+        for name, (p50_ms, rate) in medians.items()
+    }
 
 
 def _from_a_task() -> list[dict[str, Any]]:
@@ -114,18 +119,23 @@ def _ways() -> list[dict[str, Any]]:
     from serve_app.client import Model
 
     x = np.full((1, 16), 0.5, np.float32)
-    one, two, both = Model("one"), Model("two"), Model("both")
-    by_http = Model("one", transport="http"), Model("both", transport="http")
+    one, two, both, inside = Model("one"), Model("two"), Model("both"), Model("inside")
+    by_http = [Model(name, transport="http") for name in ("one", "both", "inside")]
     ways = {
         "one": lambda: one.predict(x),
         "both, a pipeline": lambda: both.predict(x),
+        "both, a pipeline that holds them": lambda: inside.predict(x),
         "both, two calls": lambda: two.predict(one.predict(x)),
         "one, by HTTP": lambda: by_http[0].predict(x),
         "both, a pipeline, by HTTP": lambda: by_http[1].predict(x),
+        "both, a pipeline that holds them, by HTTP": lambda: by_http[2].predict(x),
     }
     rows = take_turns(ways, 500)
-    base = {"HTTP": rows[3]["p50_ms"], "": rows[0]["p50_ms"]}
-    return [{**row, "ratio": round(row["p50_ms"] / base["HTTP" if "HTTP" in row["way"] else ""], 2)} for row in rows]
+    p50_ms = {row["way"]: row["p50_ms"] for row in rows}
+    return [
+        {**row, "ratio": round(row["p50_ms"] / p50_ms["one, by HTTP" if "HTTP" in row["way"] else "one"], 2)}
+        for row in rows
+    ]
 
 
 if __name__ == "__main__":

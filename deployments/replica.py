@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -93,6 +94,24 @@ class ModelReplica:
     async def check_health(self) -> None:
         """Raise where Serve should replace this replica: its device fails every call, or hangs in one."""
         await self.health.check()
+
+
+def load_together(options: Sequence[ReplicaOptions], tell: Progress) -> list[ModelReplica]:
+    """Return several models of one process and one device, loaded one after the other."""
+    kind = _device_kind(options[0])
+    environment.prepare(kind, log_level=2)
+    from deployments.planning import forkserver
+
+    loaded: list[ModelReplica] = []
+    # One for all: with the first model TensorFlow has run, and this process can be forked no more.
+    with nullcontext() if kind == "gpu" else forkserver.started():
+        for each in options:
+            loaded.append(ModelReplica(each, _part_of(tell, len(loaded) / len(options), each.name)))
+    return loaded
+
+
+def _part_of(tell: Progress, done: float, name: str) -> Progress:
+    return lambda _, step: tell(done, f"{name}: {step}")
 
 
 def coalesce_options(knobs: Mapping[str, Any], max_batch_size: int) -> CoalesceOptions:

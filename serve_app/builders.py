@@ -1,10 +1,11 @@
-"""`model_app` and `gateway_app`: from the arguments of a serve config to Serve applications.
+"""`model_app`, `pipeline_app` and `gateway_app`: from the arguments of a serve config to Serve applications.
 
 Their parameter is annotated `dict` on purpose: Serve would validate a pydantic annotation by itself, and answer a
 wrong key with a stack trace instead of one line.
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,14 @@ def pipeline_app(args: dict[str, Any]) -> Application:
         parsed = PipelineArgs.parse(args)
         parsed.check_tokens("args")
         in_order(parsed)
+        models = tuple(
+            replace(replica_options(model, _revision(model)), name=f"{parsed.name}/{model.name}")
+            for model in parsed.models
+        )
         pipeline: Any = Pipeline  # a Deployment since the decorator, which has no types
-        return pipeline.bind(parsed)
+        options = {"num_gpus": _gpus(parsed), "num_cpus": parsed.num_cpus}
+        knobs = {model.name: _knobs(model) for model in parsed.models}
+        return pipeline.options(ray_actor_options=options, user_config=knobs or None).bind(parsed, models)
 
 
 def _revision(model: ModelArgs) -> str | None:
@@ -80,9 +87,13 @@ def _bind_model(model: ModelArgs, revision: str | None) -> Application:
     replica: Any = KerasReplica  # a Deployment since the decorator, which has no types
     deployment = replica.options(
         ray_actor_options={"num_gpus": _gpus(model), "num_cpus": model.num_cpus},
-        user_config={knob: getattr(model, knob) for knob in sorted(KNOBS)},
+        user_config=_knobs(model),
     )
     return deployment.bind(replica_options(model, revision), surface_of(model))
+
+
+def _knobs(model: ModelArgs) -> dict[str, Any]:
+    return {knob: getattr(model, knob) for knob in sorted(KNOBS)}
 
 
 def replica_options(model: ModelArgs, revision: str | None = None) -> ReplicaOptions:
@@ -139,7 +150,7 @@ def surface_of(model: ModelArgs) -> Surface:
     return Surface(limits, model.preprocess, model.tokens, model.cors_origins, model.metrics, model.shared_memory)
 
 
-def _gpus(model: ModelArgs) -> int:
+def _gpus(model: ModelArgs | PipelineArgs) -> int:
     """Return how many GPUs a replica reserves by default; `ray_actor_options` in the YAML win over it."""
     if model.device == "auto" and not ray.cluster_resources().get("GPU"):
         log.warning("model '%s': device is auto and the cluster has no GPU: serving on the CPU", model.name)

@@ -26,8 +26,8 @@ ROOMS: Mapping[str, str] = {
     "serve_app.builders": "pipeline ingress gateway cluster config"
     " deployments.replica deployments.sequences deployments.processing deployments.loading deployments.planning"
     " deployments.fetching",
-    "serve_app.pipeline": "ingress client cluster config deployments.processing deployments.conversion"
-    " deployments.servable",
+    "serve_app.pipeline": "ingress client cluster config observe deployments.processing deployments.conversion"
+    " deployments.replica deployments.servable",
     "serve_app.ingress": "fast_path grpc lane http cluster config observe front deployments.replica"
     " deployments.servable",
     "serve_app.gateway": "fast_path grpc http cluster config",

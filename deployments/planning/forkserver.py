@@ -89,13 +89,24 @@ def _report(what: str, said: list[str]) -> None:
         event("planning_apart", f"planning goes on in this process: {said[0]}", cause=said[0])
 
 
+_running: ForkServer | None = None
+
+
 @contextlib.contextmanager
 def started() -> Iterator[ForkServer | None]:
-    """Yield a fork server for the block, None where there can be none: not Linux, or TensorFlow has begun to run."""
-    server = _start() if sys.platform == "linux" and not has_run() else None
+    """Yield a fork server for the block, None where there can be none: not Linux, or TensorFlow has begun to run.
+
+    Within such a block it is that block's: for several models in one process, of which the first runs TensorFlow.
+    """
+    global _running
+    if _running is not None:
+        yield _running
+        return
+    _running = _start() if sys.platform == "linux" and not has_run() else None
     try:
-        yield server
+        yield _running
     finally:
+        server, _running = _running, None
         if server is not None:
             server.close()
 

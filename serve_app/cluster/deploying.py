@@ -36,7 +36,7 @@ def cluster(
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     schema = ServeDeploySchema.model_validate(raw)
     own = {
-        "num_cpus": placement.local_cpus(config.pairs, psutil.cpu_count() or 1),
+        "num_cpus": placement.local_cpus(config.reserving, psutil.cpu_count() or 1),
         "include_dashboard": options.dashboard,
         "runtime_env": {"worker_process_setup_hook": loopback.HOOK} if loopback.is_wanted() else None,
     }

@@ -27,7 +27,7 @@ def demands_of(config: ServeConfig) -> list[placement.Demand]:
     """Return what the replicas of `config` ask for."""
     import ray
 
-    return placement.demands(config.pairs, ray.cluster_resources().get("GPU", 0))
+    return placement.demands(config.reserving, ray.cluster_resources().get("GPU", 0))
 
 
 def nodes() -> list[dict[str, Any]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -45,8 +45,9 @@ def _line(cls: type[BaseModel], where: str, detail: Mapping[str, Any]) -> str:
     if detail["type"] == "extra_forbidden":
         if "token" in str(detail["loc"][-1]).lower():
             return f"{key}: no token stands in a config, which Serve shows; name it by token_env or token_file"
-        near = difflib.get_close_matches(str(detail["loc"][-1]), cls.model_fields, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(_keys(cls))}"
+        keys = _keys(_class_at(cls, detail["loc"][:-1]))
+        near = difflib.get_close_matches(str(detail["loc"][-1]), keys, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(keys)}"
         return f"{key}: unknown key; {hint}"
     if detail["type"] == "missing":
         return f"{key}: missing; this key is required"
@@ -58,9 +59,25 @@ def _line(cls: type[BaseModel], where: str, detail: Mapping[str, Any]) -> str:
     return f"{key}: {message[0].lower()}{message[1:]}{got}"
 
 
+def _class_at(cls: type[BaseModel], path: Iterable[str | int]) -> type[BaseModel]:
+    """Return whose keys stand at `path`: fields by name, items by number."""
+    for name in path:
+        if (field := cls.model_fields.get(str(name))) is not None:
+            cls = next(_classes(field.annotation), cls)
+    return cls
+
+
+def _classes(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _classes(part)
+
+
 def _keys(cls: type[BaseModel]) -> list[str]:
-    """Return a class's keys, its own before those that every surface has."""
-    return sorted(cls.model_fields, key=lambda name: name in SurfaceArgs.model_fields)
+    """Return a class's keys as they are written, its own before those that every surface has."""
+    ordered = sorted(cls.model_fields, key=lambda name: name in SurfaceArgs.model_fields)
+    return [cls.model_fields[name].alias or name for name in ordered]
 
 
 class SurfaceArgs(Args):

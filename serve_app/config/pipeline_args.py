@@ -1,16 +1,22 @@
-"""The arguments of `pipeline_app`: steps in a row, each a deployed model or a function, and how they are wired."""
+"""The arguments of `pipeline_app`: steps in a row, each a model or a function, and how they are wired."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from serve_app.config.args import SurfaceArgs
+from serve_app.config.args import ModelArgs, SurfaceArgs
 from serve_app.config.functions import ADDRESS, Tensor
 
 _NAME = r"^[A-Za-z0-9_-]{1,64}$"
+_PIPELINES = (
+    *SurfaceArgs.model_fields, "labels", "max_body_mb", "metrics", "preprocess", "sequences", "server_timing",
+)  # fmt: skip
+"""Keys of a model that say how clients meet it, or what it remembers of them: within a pipeline, nobody does."""
+_PROCESSES = ("device", "gpu_memory_mb", "tf32")
+"""Keys of a model that hold for its whole process."""
 
 
 class Step(BaseModel):
@@ -73,6 +79,8 @@ class PipelineArgs(SurfaceArgs):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "1"
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
+    models: tuple[ModelArgs, ...] = ()
+    """The pipeline's own, in its process: no hop from step to step, and nobody else can ask them."""
     inputs: tuple[Tensor, ...] = ()
     """What clients send, where the steps do not say."""
     outputs: dict[str, str] | None = None
@@ -94,6 +102,34 @@ class PipelineArgs(SurfaceArgs):
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"steps: two are called '{twice}'; expected a name of its own for each")
         return self
+
+    @model_validator(mode="after")
+    def _own_models(self) -> PipelineArgs:
+        used = {step.model: step for step in self.steps if step.model is not None}
+        for index, model in enumerate(self.models):
+            where = f"models.{index}"
+            if any(other.name == model.name for other in self.models[:index]):
+                raise ValueError(f"{where}.name: expected another than '{model.name}', which is taken")
+            if model.name not in used:
+                raise ValueError(f"{where}.name: expected a step that uses '{model.name}'")
+            if used[model.name].version is not None:
+                raise ValueError(f"steps: expected no version of '{model.name}', which is the pipeline's own")
+            if wrong := [key for key in _PIPELINES if key in model.model_fields_set]:
+                raise ValueError(f"{where}.{wrong[0]}: expected none here, where only the pipeline asks the model")
+            for key in _PROCESSES:
+                if getattr(model, key) != getattr(self.models[0], key):
+                    raise ValueError(f"{where}.{key}: expected the same for all models of the pipeline's process")
+        return self
+
+    @property
+    def device(self) -> Literal["auto", "gpu", "cpu"]:
+        """What the process runs on: a pipeline without models of its own needs no GPU."""
+        return self.models[0].device if self.models else "cpu"
+
+    @property
+    def num_cpus(self) -> float:
+        """How many CPUs the process reserves: it runs one model at a time on its event loop."""
+        return max((model.num_cpus for model in self.models), default=0.0)
 
     @property
     def label(self) -> str:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, Protocol
 
 from deployments.errors import ConfigError
-from serve_app.config.args import ModelArgs
 
-DEPLOYMENT = "KerasReplica"
+DEPLOYMENT, PIPELINE = "KerasReplica", "Pipeline"
 TYPE_SHARE = 0.001
 """What `accelerator_type: T4` reserves of the resource `accelerator_type:T4` (Ray 2.60)."""
 ADVICE = (
@@ -24,6 +23,22 @@ ADVICE = (
 _TINY = 1e-6
 
 Node = Mapping[str, float]
+
+
+class Reserving(Protocol):
+    """The arguments of a model, or of a pipeline with models of its own."""
+
+    @property
+    def label(self) -> str:
+        """Its name for people."""
+
+    @property
+    def device(self) -> Literal["auto", "gpu", "cpu"]:
+        """Where it is to run."""
+
+    @property
+    def num_cpus(self) -> float:
+        """How many CPUs a replica reserves."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +62,12 @@ class Shortage:
     text: str
 
 
-def check_options(app: Mapping[str, Any], model: ModelArgs, where: str) -> None:
+def check_options(app: Mapping[str, Any], model: Reserving, where: str) -> None:
     """Raise `ConfigError` where `ray_actor_options` contradict the model's device."""
     options = override_of(app).get("ray_actor_options")
     if options is None:
         return
-    gpus, key = options.get("num_gpus") or 0, f"{where}: {DEPLOYMENT}.ray_actor_options.num_gpus"
+    gpus, key = options.get("num_gpus") or 0, f"{where}: {_deployment(app)}.ray_actor_options.num_gpus"
     if gpus > 1:
         raise ConfigError(f"{key}: a replica uses one GPU, expected at most 1, got {gpus:g}")
     if model.device == "gpu" and not gpus:
@@ -60,12 +75,12 @@ def check_options(app: Mapping[str, Any], model: ModelArgs, where: str) -> None:
         raise ConfigError(f"{key}: expected above 0 with device gpu, got none{told}")
 
 
-def demands(apps: Iterable[tuple[Mapping[str, Any], ModelArgs]], cluster_gpus: float) -> list[Demand]:
+def demands(apps: Iterable[tuple[Mapping[str, Any], Reserving]], cluster_gpus: float) -> list[Demand]:
     """Return what each application's replicas reserve on a cluster with that many GPUs."""
     return [_demand(app, model, cluster_gpus) for app, model in apps]
 
 
-def _demand(app: Mapping[str, Any], model: ModelArgs, cluster_gpus: float) -> Demand:
+def _demand(app: Mapping[str, Any], model: Reserving, cluster_gpus: float) -> Demand:
     override = override_of(app)
     options = override.get("ray_actor_options")
     if options is None:
@@ -81,7 +96,12 @@ def _demand(app: Mapping[str, Any], model: ModelArgs, cluster_gpus: float) -> De
 
 def override_of(app: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what the config says under `deployments:` about the model's replicas."""
-    return next((found for found in app.get("deployments") or [] if found.get("name") == DEPLOYMENT), {})
+    name = _deployment(app)
+    return next((found for found in app.get("deployments") or [] if found.get("name") == name), {})
+
+
+def _deployment(app: Mapping[str, Any]) -> str:
+    return PIPELINE if str(app.get("import_path", "")).endswith(":pipeline_app") else DEPLOYMENT
 
 
 def _replicas(override: Mapping[str, Any]) -> tuple[int, int]:
@@ -150,7 +170,7 @@ def _cards_hold(wanted: Sequence[Demand], nodes: Sequence[Node]) -> bool:
     return True
 
 
-def local_cpus(apps: Iterable[tuple[Mapping[str, Any], ModelArgs]], cores: int) -> int:
+def local_cpus(apps: Iterable[tuple[Mapping[str, Any], Reserving]], cores: int) -> int:
     """Return how many CPUs `solo serve`'s own cluster claims: the machine's, and enough for a replica of each model."""
     reserved = sum(demand.each.get("CPU", 0.0) for demand in demands(apps, 0) if demand.replicas)
     return max(cores, math.ceil(reserved) + 1)

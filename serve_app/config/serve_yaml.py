@@ -72,6 +72,11 @@ class ServeConfig:
         return list(zip(apps, self.models, strict=True))
 
     @property
+    def reserving(self) -> list[tuple[Mapping[str, Any], Served]]:
+        """What reserves CPUs or GPUs: the models, and the pipelines that hold some themselves."""
+        return [*self.pairs, *((app, pipeline) for app, pipeline in self._pipeline_pairs if pipeline.models)]
+
+    @property
     def paths(self) -> list[str]:
         """Each model's path: its own, or its version's where that is its application's prefix."""
         return [paths.path_of(model.name, model.version, app.get("route_prefix", "/")) for app, model in self.pairs]
@@ -128,16 +133,20 @@ def _pipeline(app: Mapping[str, Any], args: Any, others: Iterable[Served], where
     pipeline.check_tokens(f"{where}.args")
     check_route(pipeline, app.get("route_prefix", "/"), f"{where}.route_prefix")
     check_unique(pipeline, others, f"{where}.args")
+    placement.check_options(app, pipeline, where)
+    for index, model in enumerate(pipeline.models):
+        check_source(model, f"{where}.args.models[{index}]")
     return pipeline
 
 
 def _check_steps(models: Iterable[Served], pipelines: Iterable[PipelineArgs]) -> None:
     """Raise where a step names a model that is not declared beside it, or the pipeline itself."""
-    declared = {model.name for model in (*models, *pipelines)}
+    applications = {model.name for model in (*models, *pipelines)}
     for pipeline in pipelines:
+        declared = applications | {model.name for model in pipeline.models}
         for step in pipeline.steps:
             where = f"pipeline '{pipeline.name}', step '{step.name}'"
-            if step.model == pipeline.name:
+            if step.model == pipeline.name and step.model not in {model.name for model in pipeline.models}:
                 raise ConfigError(f"{where}: expected another model than the pipeline itself")
             if step.model is not None and step.model not in declared:
                 raise ConfigError(f"{where}: unknown model '{step.model}'; declared: {', '.join(sorted(declared))}")

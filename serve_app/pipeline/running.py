@@ -18,7 +18,7 @@ class Running:
     """A wired pipeline as `servable.Coalescer`: what is coalesced is coalesced by its models."""
 
     def __init__(self, wiring: Wiring, calls: Mapping[str, Call] | None = None) -> None:
-        """Run `wiring`; `calls` take the place of the steps' own, in tests."""
+        """Run `wiring`; `calls` say how steps are asked, by name, that are neither deployed models nor functions."""
         self._inputs = [Source(None, spec.name) for spec in wiring.signature.inputs]
         self._outputs = list(zip(wiring.outputs, (spec.name for spec in wiring.signature.outputs), strict=True))
         self._names = {wired.step.name: _produced(wired, wiring) for wired in wiring.steps}

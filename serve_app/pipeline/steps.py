@@ -1,4 +1,4 @@
-"""One step at work: which rows, item by item or not, by a deployed model or a function."""
+"""One step at work: which rows, item by item or not, by a deployed model or a function; `own` has the pipeline's own models."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def model_call(wired: Wired) -> Call:
 
     async def call(columns: Columns, count: int, deadline_s: float | None) -> Arrays:
         if any(values.is_ragged(array) for array in columns.values()):
-            return await _one_by_one(call, columns, count, deadline_s)
+            return await one_by_one(call, columns, count, deadline_s)
         if (outputs := await model.ask(columns, deadline_s)) is not None:
             return outputs
         timeout_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
@@ -121,7 +121,7 @@ def model_call(wired: Wired) -> Call:
     return call
 
 
-async def _one_by_one(call: Call, columns: Columns, count: int, deadline_s: float | None) -> Arrays:
+async def one_by_one(call: Call, columns: Columns, count: int, deadline_s: float | None) -> Arrays:
     """Ask about rows of different shapes at once, each by itself."""
     rows = [
         {name: array[row][None] if values.is_ragged(array) else array[row : row + 1] for name, array in columns.items()}

@@ -9,7 +9,7 @@ import pytest
 
 from deployments.errors import ConfigError, LoadError
 from deployments.tensors import STRING, Signature, TensorSpec
-from serve_app.config import serve_yaml
+from serve_app.config import placement, serve_yaml
 from serve_app.config.pipeline_args import PipelineArgs
 from serve_app.pipeline.graph import Source, in_order
 from serve_app.pipeline.wiring import Wiring, wire
@@ -160,3 +160,55 @@ def test_a_config_knows_the_models_of_its_steps() -> None:
     both["route_prefix"] = "/v2/models/digits"
     with pytest.raises(ConfigError, match="declared twice"):
         serve_yaml.check({"applications": [digits, both]})
+
+
+OWN = {"name": "scale", "source": "tests.support.architectures:mlp"}
+
+
+@pytest.mark.parametrize(
+    ("models", "steps", "complaint"),
+    [
+        ([OWN, OWN], [{"model": "scale"}], r"models.1.name: expected another than 'scale'"),
+        ([OWN], [{"model": "other"}], r"models.0.name: expected a step that uses 'scale'"),
+        ([OWN], [{"model": "scale", "version": 2}], r"expected no version of 'scale', which is the pipeline's own"),
+        ([{**OWN, "token_env": "T"}], [{"model": "scale"}], r"models.0.token_env: expected none here"),
+        ([{**OWN, "labels": ["a"]}], [{"model": "scale"}], r"models.0.labels: expected none here"),
+        ([{**OWN, "sequences": {"states": {"h": "g"}}}], [{"model": "scale"}], r"models.0.sequences: expected none"),
+        (
+            [OWN, {**OWN, "name": "sum", "device": "cpu"}],
+            [{"model": "scale"}, {"model": "sum"}],
+            r"models.1.device: expected the same for all models",
+        ),
+        ([{"name": "scale"}], [{"model": "scale"}], r"models.0.source: missing"),
+        ([], [{"model": "scale", "imputs": {}}], r"steps.0.imputs: unknown key; did you mean 'inputs'"),
+        ([{**OWN, "sorce": 1}], [{"model": "scale"}], r"models.0.sorce: unknown key; did you mean 'source'"),
+    ],
+)
+def test_what_is_wrong_with_own_models_is_named(models: list[Any], steps: list[Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        pipeline(*steps, models=models)
+
+
+def test_own_models_are_looked_at_and_reserve_what_they_need() -> None:
+    args = {"name": "both", "steps": [{"model": "a"}, {"model": "b"}]}
+    args["models"] = [
+        {"name": name, "source": "models/digits.keras", "num_cpus": cpus} for name, cpus in (("a", 1), ("b", 2))
+    ]
+    both = {"name": "both", "import_path": "serve_app:pipeline_app", "route_prefix": "/v2/models/both", "args": args}
+    config = serve_yaml.check({"applications": [both]})
+    assert config.answering == ["both"]
+    (demand,) = placement.demands(config.reserving, 1)
+    assert demand.each == {"CPU": 2.0, "GPU": 1.0}
+    assert placement.demands(config.reserving, 0)[0].each == {"CPU": 2.0}
+    options = {"num_cpus": 1, "num_gpus": 0.5}
+    both["deployments"] = [{"name": "Pipeline", "ray_actor_options": options}]
+    assert placement.demands(serve_yaml.check({"applications": [both]}).reserving, 1)[0].each == {"CPU": 1, "GPU": 0.5}
+    both["deployments"] = [{"name": "Pipeline", "ray_actor_options": {"num_gpus": 2}}]
+    with pytest.raises(ConfigError, match=r"Pipeline.ray_actor_options.num_gpus: a replica uses one GPU"):
+        serve_yaml.check({"applications": [both]})
+    del both["deployments"]
+    args["models"][1]["source"] = "models/nothing.keras"
+    with pytest.raises(ConfigError, match=r"args.models\[1\].source: 'models/nothing.keras'"):
+        serve_yaml.check({"applications": [both]})
+    args.update(models=[], steps=[{"function": "tests.support.pipelines:halve"}])
+    assert serve_yaml.check({"applications": [both]}).reserving == []

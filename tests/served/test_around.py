@@ -40,6 +40,8 @@ def around(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for app in apps:
         if app["import_path"] == "serve_app:model_app":
             app["args"] |= QUICK
+        for model in app["args"].get("models", ()):
+            model |= QUICK
     forecast = next(app for app in apps if app["name"] == "forecast")
     forecast["args"] |= {"num_cpus": 0.1}
     forecast["deployments"] = [{"name": "KerasReplica", "num_replicas": 2}]
@@ -158,11 +160,12 @@ def _value() -> Any:
     return tensor
 
 
+@pytest.mark.parametrize("pipeline", ["page", "letter"])
 @pytest.mark.parametrize("digits", [(4, 0, 7, 1, 9), (3,), ()])
-def test_a_page_is_read_digit_by_digit(around: Server, digits: tuple[int, ...]) -> None:
+def test_a_page_is_read_digit_by_digit(around: Server, digits: tuple[int, ...], pipeline: str) -> None:
     wanted = {"text": "".join(map(str, digits)), "columns": [column for _, column in SPOTS[: len(digits)]]}
     asked = {"instances": page(*digits).tolist()}
-    (by_curl,) = curl(around, "/v1/models/page:predict", "-d", f"@{_file(asked, around)}")["predictions"]
+    (by_curl,) = curl(around, f"/v1/models/{pipeline}:predict", "-d", f"@{_file(asked, around)}")["predictions"]
     assert by_curl["text"] == wanted["text"]
     assert all(
         abs(found - column - 14) < 6 for found, column in zip(by_curl["columns"], wanted["columns"], strict=True)
@@ -171,16 +174,16 @@ def test_a_page_is_read_digit_by_digit(around: Server, digits: tuple[int, ...]) 
     http = triton_http.InferenceServerClient(around.url.removeprefix("http://"))
     tensor = triton_http.InferInput("page", [1, 64, 256], "UINT8")
     tensor.set_data_from_numpy(page(*digits))
-    assert json.loads(http.infer("page", [tensor]).as_numpy("page")[0]) == by_curl
+    assert json.loads(http.infer(pipeline, [tensor]).as_numpy("page")[0]) == by_curl
 
     grpc = triton_grpc.InferenceServerClient(f"127.0.0.1:{around.grpc_port}")
     tensor = triton_grpc.InferInput("page", [1, 64, 256], "UINT8")
     tensor.set_data_from_numpy(page(*digits))
-    assert json.loads(grpc.infer("page", [tensor]).as_numpy("page")[0]) == by_curl
+    assert json.loads(grpc.infer(pipeline, [tensor]).as_numpy("page")[0]) == by_curl
 
     with as_driver(around):
         for transport in ("auto", "handle"):
-            (answer,) = Model("page", transport=transport).predict(page(*digits))  # type: ignore[arg-type]
+            (answer,) = Model(pipeline, transport=transport).predict(page(*digits))  # type: ignore[arg-type]
             assert json.loads(answer) == by_curl
 
 
@@ -193,16 +196,33 @@ def _file(asked: Any, server: Server) -> str:
 def test_a_pipeline_is_a_model_among_the_others(around: Server) -> None:
     index = curl(around, "/v2/repository/index", "-X", "POST")
     assert {"name": "page", "version": "1", "state": "READY", "reason": ""} in index
-    stages = _stages(around)
-    assert {"step-detector", "step-crops", "step-digits", "step-read"} <= stages.keys()
-    assert sum(stages.values()) - stages["total"] == pytest.approx(stages["total"], abs=0.05)
+    for pipeline in ("page", "letter"):
+        stages = _stages(around, pipeline)
+        assert {"step-detector", "step-crops", "step-digits", "step-read"} <= stages.keys()
+        assert sum(stages.values()) - stages["total"] == pytest.approx(stages["total"], abs=0.05)
 
 
-def _stages(server: Server) -> dict[str, float]:
+def _stages(server: Server, pipeline: str) -> dict[str, float]:
     body = json.dumps({"instances": page(1, 2).tolist()}).encode()
-    with urllib.request.urlopen(f"{server.url}/v1/models/page:predict", body, timeout=30) as answer:
+    with urllib.request.urlopen(f"{server.url}/v1/models/{pipeline}:predict", body, timeout=30) as answer:
         told = answer.headers["server-timing"]
     return {part.split(";")[0].strip(): float(part.split("dur=")[1]) for part in told.split(",")}
+
+
+def test_a_pipelines_own_models_are_told_of_and_watched(around: Server) -> None:
+    told = curl(around, "/v2/models/letter/config")
+    assert told["parameters"]["digits.source"]["string_value"].endswith("models/digits.keras")
+    assert _asked(f"{around.url}/v2/models/letter", None)[1]["name"] == "letter"
+    process = next(
+        child for child in psutil.Process(around.process.pid).children(recursive=True) if "letter" in child.name()
+    )
+    body = json.dumps({"instances": page(2).tolist()}).encode()
+    process.kill()
+    ends_s = time.monotonic() + 90
+    while (answer := _asked(f"{around.url}/v1/models/letter:predict", body))[0] != 200:
+        assert time.monotonic() < ends_s
+        time.sleep(0.1)
+    assert answer[1]["predictions"][0]["text"] == "2"
 
 
 def test_the_steps_go_by_lane(around: Server) -> None:
@@ -238,7 +258,7 @@ def test_a_step_that_is_down_is_named_and_comes_back(around: Server) -> None:
     assert told[1]["predictions"][0]["text"] == "5"
 
 
-def _asked(url: str, body: bytes) -> tuple[int, Any]:
+def _asked(url: str, body: bytes | None) -> tuple[int, Any]:
     try:
         with urllib.request.urlopen(url, body, timeout=60) as answer:
             return answer.status, json.load(answer)

@@ -27,6 +27,10 @@ def repeated(count: Array) -> list[Array]:
     return [np.arange(n, 2 * n, dtype=np.float32)[:, None] * np.ones(4, np.float32) for n in count.reshape(-1)]
 
 
+def whole(x: Array) -> Array:
+    return x.astype(np.int32)
+
+
 def fails(x: Array) -> Array:
     if (x < 0).any():
         raise ValueError("negative")

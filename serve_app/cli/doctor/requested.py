@@ -32,7 +32,7 @@ def read(path: Path | None) -> tuple[ServeConfig | None, list[Check]]:
 def gpus(config: ServeConfig, machine: Machine) -> Check:
     """Check that this machine has as many GPUs as the config's replicas reserve, and that shares of them fit."""
     available = len(machine.gpus)
-    wanted = placement.demands(config.pairs, available)
+    wanted = placement.demands(config.reserving, available)
     total = sum(demand.replicas * demand.each.get("GPU", 0.0) for demand in wanted)
     found = f"{total:g} requested, {available} on this machine"
     lacks = [lack.text for lack in _shortages(config, machine) if lack.resource == "GPU"]
@@ -55,12 +55,12 @@ def room(config: ServeConfig, machine: Machine) -> Check:
 
 
 def _demands(config: ServeConfig, machine: Machine) -> list[placement.Demand]:
-    return placement.demands(config.pairs, len(machine.gpus))
+    return placement.demands(config.reserving, len(machine.gpus))
 
 
 def _shortages(config: ServeConfig, machine: Machine, *, grown: bool = False) -> list[placement.Shortage]:
     wanted = _demands(config, machine)
-    cpus = placement.local_cpus(config.pairs, psutil.cpu_count() or 1)
+    cpus = placement.local_cpus(config.reserving, psutil.cpu_count() or 1)
     memory = psutil.virtual_memory().available
     node = {"CPU": cpus, "GPU": len(machine.gpus), "memory": memory, **_types(machine)}
     return placement.shortages(placement.at_most(wanted) if grown else wanted, [node])
