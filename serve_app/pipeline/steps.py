@@ -1,4 +1,4 @@
-"""One step at work: which rows, item by item or not, by a deployed model or a function; `own` has the pipeline's own models."""
+"""One step at work: which rows, item by item or not, by a deployed model or a function; for own models see `own`."""
 
 from __future__ import annotations
 
