@@ -6,6 +6,7 @@ import os
 import re
 import threading
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -19,6 +20,10 @@ from deployments.tensors import Arrays, Shape
 
 MOST_THREADS = 8
 """Beyond this, single predictions gain nothing and their neighbours lose cores."""
+
+
+MOST_SAID = 64 * 1024
+"""Characters of errors that an interpreter may keep; then it is made anew, in milliseconds."""
 
 
 class Lite:
@@ -41,7 +46,7 @@ class Lite:
         shapes = fixed_shapes(subject, bucket)
         refuse_mutation(subject)
         content = _converted(subject, shapes)
-        return _runner(_interpreter(content, self.threads, shapes))
+        return Runner(_Running(lambda: _interpreter(content, self.threads, shapes)).run, is_open=False)
 
 
 def _converted(subject: Subject, shapes: tuple[Shape, ...]) -> bytes:
@@ -85,38 +90,45 @@ def _position(name: str) -> int:
     return int(match.group(1))
 
 
-def _runner(interpreter: Any) -> Runner:
-    """Return a runner that calls the interpreter's C++ wrapper: its Python methods cost 5 us around a 3 us call."""
-    wrapper: Any = getattr(interpreter, "_interpreter", None)
-    if not all(hasattr(wrapper, name) for name in ("SetTensor", "Invoke", "GetTensor")):
-        raise Unfit("this LiteRT's interpreter has another inside")
-    feeds = _input_indices(interpreter)
-    fetches = [int(detail["index"]) for detail in interpreter.get_output_details()]
-    set_tensor, invoke, get_tensor = wrapper.SetTensor, wrapper.Invoke, wrapper.GetTensor
-    # An interpreter is one set of buffers, and Invoke releases the GIL.
-    lock = threading.Lock()
+class _Running:
+    """Calls an interpreter's C++ wrapper: its Python methods cost 5 us around a 3 us call."""
 
-    said = ""
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._said = ""
+        # An interpreter is one set of buffers, and Invoke releases the GIL.
+        self._lock = threading.Lock()
+        self._open()
 
-    # The wrapper reads the flatbuffer in place, and only the interpreter keeps it: without it, answers turn to
-    # errors once the memory is used again (TF 2.21).
-    def run(arrays: Arrays, _alive: Any = interpreter) -> Arrays:
-        with lock:
+    def _open(self) -> None:
+        # Kept: the wrapper reads the flatbuffer in place, and only the interpreter keeps that (TF 2.21).
+        self._interpreter = interpreter = self._make()
+        wrapper: Any = getattr(interpreter, "_interpreter", None)
+        if not all(hasattr(wrapper, name) for name in ("SetTensor", "Invoke", "GetTensor")):
+            raise Unfit("this LiteRT's interpreter has another inside")
+        fetches = [int(detail["index"]) for detail in interpreter.get_output_details()]
+        # Together: every attribute's lookup is a hundredth of a call.
+        self._parts = _input_indices(interpreter), wrapper.SetTensor, wrapper.Invoke, wrapper.GetTensor, fetches
+
+    def run(self, arrays: Arrays) -> Arrays:
+        with self._lock:
+            feeds, set_tensor, invoke, get_tensor, fetches = self._parts
             for index, array in zip(feeds, arrays, strict=True):
                 set_tensor(index, array, 0)
             try:
                 invoke(0)
             except RuntimeError as error:
-                raise RuntimeError(fresh(str(error))) from None
+                raise RuntimeError(self._fresh(str(error))) from None
             return tuple(get_tensor(index, 0) for index in fetches)
 
-    def fresh(text: str) -> str:
+    def _fresh(self, text: str) -> str:
         """Return what this call met: the wrapper's reporter keeps what earlier ones, other clients', have met."""
-        nonlocal said
-        said, before = text, said
-        return text.removeprefix(before).strip()
-
-    return Runner(run, is_open=False)
+        met = text.removeprefix(self._said).strip()
+        self._said = text
+        if len(text) > MOST_SAID:
+            self._said = ""
+            self._open()  # nothing empties the reporter, which every error makes longer
+        return met
 
 
 def all_cores() -> int:

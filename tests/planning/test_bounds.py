@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+from deployments.candidates import litert
 from deployments.errors import InvalidInput
 from deployments.loading import from_keras
 from deployments.planning.plan import Plan, PlanOptions, make_plan
@@ -74,4 +75,22 @@ def test_litert_tells_of_this_call_alone() -> None:
         told.append(str(raised.value))
     assert told[0] == told[1] == told[2]
     assert "out of bounds" in told[0]
+    plan.close()
+
+
+def test_what_litert_keeps_of_errors_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(litert, "MOST_SAID", 400)
+    plan = planned(looked_up(), "litert")
+    made: list[int] = []
+    anew = litert._interpreter
+    monkeypatch.setattr(litert, "_interpreter", lambda *given: made.append(1) or anew(*given))  # type: ignore[func-returns-value]
+    right = plan.run((tokens(7),), 1)[0]
+    told = set()
+    for _ in range(20):
+        with pytest.raises(RuntimeError) as raised:
+            plan.run((tokens(98),), 1)
+        told.add(str(raised.value))
+        np.testing.assert_array_equal(plan.run((tokens(7),), 1)[0], right)
+    assert len(told) == 1
+    assert 2 <= len(made) < 20
     plan.close()
