@@ -2,7 +2,7 @@
 
     python -m bench.shared_memory [--rounds 5]
 
-`tritonclient` asks a model whose arithmetic is nearly nothing, over HTTP and gRPC. All ways take turns, in random order:
+`tritonclient` asks a model whose arithmetic is nearly nothing, over HTTP and gRPC. Ways take turns, in random order:
 read the ratios. `copied` counts what it takes the client to put the tensor into the region, `in place` leaves it there.
 Writes `bench/results/shared_memory.json`.
 """
