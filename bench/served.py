@@ -64,10 +64,15 @@ def application(name: str, source: str, args: Mapping[str, Any]) -> dict[str, An
 
 @contextlib.contextmanager
 def serve(
-    folder: Path, applications: Sequence[Mapping[str, Any]], port: int, grpc_port: int | None = None
+    folder: Path,
+    applications: Sequence[Mapping[str, Any]],
+    port: int,
+    grpc_port: int | None = None,
+    gateway_args: Mapping[str, Any] = {},
 ) -> Iterator[Served]:
     """Serve `applications` and the gateway until the block ends; gRPC on Serve's own port unless another is given."""
-    gateway = {"name": "gateway", "import_path": "serve_app:gateway_app", "route_prefix": "/", "args": {}}
+    args = dict(gateway_args)
+    gateway = {"name": "gateway", "import_path": "serve_app:gateway_app", "route_prefix": "/", "args": args}
     config, log = folder / "serve_config.yaml", folder / "server.log"
     document: dict[str, Any] = {"applications": [*map(dict, applications), gateway]}
     document["http_options"] = {"host": "127.0.0.1", "port": port}

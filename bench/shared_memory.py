@@ -51,7 +51,10 @@ def main(
     key = f"/keras-solo-bench-{os.getpid()}"
     region = shared_memory.create_shared_memory_region("image", key, image.nbytes)
     try:
-        with tempfile.TemporaryDirectory() as folder, served.serve(Path(folder), [application], port, grpc_port):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            served.serve(Path(folder), [application], port, grpc_port, {"shared_memory": True}),
+        ):
             ways: dict[str, Callable[[], Any]] = {}
             for name, kind, address in (("HTTP", http, port), ("gRPC", grpc, grpc_port)):
                 client = kind.InferenceServerClient(f"127.0.0.1:{address}")
