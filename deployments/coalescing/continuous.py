@@ -81,8 +81,10 @@ class ContinuousCoalescer:
 
     async def submit(self, rows: Rows, deadline_s: float | None = None) -> Answer:
         """Return the answer to `rows`; see `Coalescer.submit`."""
-        if rows.count > self._gathering.direct_rows or self._busy or deadline_s is not None:
+        if rows.count > self._gathering.direct_rows or self._busy:
             return await self._submit_queued(rows, deadline_s)
+        if deadline_s is not None and deadline_s - time.monotonic() < self._runner.splitter.cost_s(rows.count):
+            return await self._submit_queued(rows, deadline_s)  # which refuses
         self._gathering.note_arrival()
         return self._runner.run_direct(rows.arrays, rows.count)
 

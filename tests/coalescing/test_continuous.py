@@ -26,12 +26,14 @@ def first_step(coroutine) -> Answer | None:
     return None
 
 
+@pytest.mark.parametrize("timeout_s", [None, 60])
 @pytest.mark.parametrize("mode", MODES)
-def test_a_lone_request_on_an_inline_plan_runs_without_suspending(mode):
+def test_a_lone_request_on_an_inline_plan_runs_without_suspending(mode, timeout_s):
     async def check():
         executor = FakeExecutor(inline_rows=32)
         coalescer = make(executor, mode=mode)
-        answer = first_step(coalescer.submit(make_rows([7])))
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        answer = first_step(coalescer.submit(make_rows([7]), deadline_s))
         assert answer.outputs[0].tolist() == [[22]]
         assert answer.queue_ns == 0
         assert executor.threads == {threading.get_ident()}
