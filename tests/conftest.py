@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+from deployments.device import environment
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # many files: some of them wants TensorFlow
+    environment.prepare("auto", log_level=2)
 
 SERVED = Path(__file__).parent / "served"
 SHARED = ("server", "driven", "mixed")

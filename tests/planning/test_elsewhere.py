@@ -47,14 +47,14 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
     def plan(gpu_ms: float, cpu_ms: float, **more: Any) -> Any:
         monkeypatch.setattr(candidates, "all_candidates", lambda: [Way(gpu_ms, cpu_ms)])
-        options = {"allowed_batch_sizes": (1, 16), "budget_s": 4.0, "device": GPU, "tries_host": True, **more}
+        options = {"allowed_batch_sizes": (1, 16), "budget_s": 1.5, "device": GPU, "tries_host": True, **more}
         return make_plan(model, PlanOptions(**options))
 
     return plan
 
 
 def test_each_batch_size_takes_the_faster_device(planned: Callable[..., Any]) -> None:
-    report = planned(gpu_ms=60, cpu_ms=12).report()
+    report = planned(gpu_ms=20, cpu_ms=4).report()
     assert report["chosen"] == {"1": "cpu:way", "16": "way"}
     assert report["devices"] == {"1": "cpu", "16": "gpu"}
     assert report["fastest_ms"]["1"]["gpu"] > 2 * report["fastest_ms"]["1"]["cpu"]
@@ -63,7 +63,7 @@ def test_each_batch_size_takes_the_faster_device(planned: Callable[..., Any]) ->
 
 
 def test_a_gpu_that_never_wins_is_said_to_be_free(planned: Callable[..., Any]) -> None:
-    plan = planned(gpu_ms=60, cpu_ms=0.2)
+    plan = planned(gpu_ms=20, cpu_ms=0.2)
     assert plan.report()["devices"] == {"1": "cpu", "16": "cpu"}
     assert plan.runs_on_host
     assert plan.report()["advice"] == (
@@ -80,8 +80,8 @@ def test_a_gpu_that_was_asked_for_is_kept(planned: Callable[..., Any]) -> None:
 
 
 def test_a_kept_plan_keeps_the_devices(planned: Callable[..., Any], tmp_path: Path) -> None:
-    first = planned(gpu_ms=60, cpu_ms=12, cache_dir=tmp_path).report()
-    again = planned(gpu_ms=60, cpu_ms=12, cache_dir=tmp_path).report()
+    first = planned(gpu_ms=20, cpu_ms=4, cache_dir=tmp_path).report()
+    again = planned(gpu_ms=20, cpu_ms=4, cache_dir=tmp_path).report()
     assert (first["from_cache"], again["from_cache"]) == (False, True)
     assert again["devices"] == first["devices"] == {"1": "cpu", "16": "gpu"}
 

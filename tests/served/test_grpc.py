@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import queue
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +14,15 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
-import yaml
 from tritonclient.utils import InferenceServerException
 
-from tests.support.processes import QUICK, ROOT, model_application, serve_run, solo_serve, write_config
+from tests.support.processes import QUICK, ROOT, Server, model_application, serve_run, solo_serve, write_config
 
 pytestmark = pytest.mark.serve
 
 
 @pytest.fixture(scope="module", params=[solo_serve, serve_run], ids=["solo serve", "serve run"])
-def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder: Path = tmp_path_factory.mktemp("grpc")
     source = str(ROOT / "models" / "digits.keras")
     # An application's name need not be its model's.
@@ -29,8 +31,13 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         {**model_application("second", source, **QUICK), "name": "app"},
     ]
     config = write_config(folder, *apps)
-    with request.param(config, folder / "log"):
-        yield f"127.0.0.1:{yaml.safe_load(config.read_text())['grpc_options']['port']}"
+    with request.param(config, folder / "log") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def url(server: Server) -> str:
+    return f"127.0.0.1:{server.grpc_port}"
 
 
 def digit(client: Any = triton) -> Any:
@@ -122,3 +129,20 @@ def test_bad_input(url):
     with triton.InferenceServerClient(url) as client, pytest.raises(InferenceServerException) as caught:
         client.infer("first", [tensor])
     assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
+def test_it_answers_over_http_too_and_a_plain_serve_run_says_what_it_lacks(server: Server) -> None:
+    import keras
+
+    images = np.random.default_rng(7).random((2, 28, 28, 1), np.float32)
+    body = json.dumps({"instances": images.tolist()}).encode()
+    with urllib.request.urlopen(f"{server.url}/v1/models/first:predict", body, timeout=30) as answer:
+        told = json.load(answer)["predictions"]
+    wanted = keras.saving.load_model(ROOT / "models" / "digits.keras")(images, training=False)
+    np.testing.assert_allclose(told, wanted, atol=1e-5)
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"{server.url}/v2/models/zebra", timeout=30)
+    said = server.log.read_text()
+    is_plain = not str(server.process.args[0]).endswith("solo")  # type: ignore[index]
+    assert said.count("serving without the fast path") == (2 if is_plain else 0), "once for each model"
+    assert ("RAY_SERVE_ENABLE_HA_PROXY" in said) == is_plain

@@ -24,7 +24,6 @@ from tests.support.processes import (
     Server,
     clean_environ,
     model_application,
-    serve_run,
     solo_serve,
     write_config,
 )
@@ -155,21 +154,6 @@ def test_bad_input_is_refused_and_the_next_is_answered(
 
 def test_nothing_was_traced_in_a_request(server: Server) -> None:
     assert ask(server, "/v2/models/digits/plan")[1]["traces_after_ready"] == 0
-
-
-def test_a_plain_serve_run_answers_the_same_and_says_what_is_missing(folder: Path) -> None:
-    (folder / "plain").mkdir()
-    config = write_config(folder / "plain", model_application("digits", "models/digits.keras", **QUICK))
-    with serve_run(config, folder / "plain.log") as running:
-        image = pixels("seven")
-        body = json.dumps({"instances": image.tolist()}).encode()
-        status, answer = ask(running, "/v1/models/digits:predict", body)
-        assert status == 200
-        np.testing.assert_allclose(answer["predictions"], expected(image), atol=1e-5)
-        assert ask(running, "/v2/models/zebra")[0] == 404
-        said = running.log.read_text()
-        assert said.count("serving without the fast path") == 1
-        assert "RAY_SERVE_ENABLE_HA_PROXY" in said
 
 
 @pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
