@@ -13,6 +13,7 @@ FAULTS = (
     "kill_only_replica",
     "kill_infrastructure",
     "rolling_update",
+    "followed_folder",
     "failing_model",
     "graceful_stop",
 )

@@ -24,6 +24,7 @@ HANG_S = 10.0
 PAUSE_S = 0.02
 """What a client waits after anything but an answer, so that an outage does not count a million refusals."""
 REFUSALS = (408, 503, 504)
+GONE = 404
 UNREACHABLE = "connection refused"
 
 Kind = Literal["answered", "refused", "lost"]
@@ -49,6 +50,8 @@ class Target:
     check_values: Callable[[str, np.ndarray], str | None] = lambda *_: None
     """What is wrong with their answer, by its version and values."""
     grpc_port: int = 0
+    may_go: bool = False
+    """Whether the model may be unloaded: then a 404 in the protocol's form is a refusal."""
 
     @staticmethod
     def post(port: int, path: str, body: bytes, check: Check, **headers: object) -> Target:
@@ -91,6 +94,7 @@ class Load:
     """`clients` closed loops against one target, from `start` to `stop`; the kinds of `ways` take turns."""
 
     target: Target
+    """Theirs, unless there are `targets`."""
     clients: int
     wanted: int
     """The load ends after this many requests at the earliest."""
@@ -102,13 +106,18 @@ class Load:
     sent: list[Sent] = field(default_factory=list)
     killed_s: list[float] = field(default_factory=list)
     """When something was killed."""
+    targets: Sequence[Target] = ()
+    """Several, each by every kind of client; `clients` is their number times that of `ways`."""
     _stopping: bool = False
 
     async def run(self) -> None:
         """Send until `stop` was called and `wanted` requests have their fate."""
         self._started_s = time.monotonic()
-        ways = itertools.islice(itertools.cycle(self.ways), self.clients)
-        await asyncio.gather(*map(self._client, ways))
+        if self.targets:
+            pairs = [*itertools.product(self.ways, self.targets)]
+        else:
+            pairs = [(way, self.target) for way in itertools.islice(itertools.cycle(self.ways), self.clients)]
+        await asyncio.gather(*(self._client(way, target) for way, target in pairs))
         self.sent.sort(key=lambda sent: sent.ended_s)
 
     def stop(self) -> None:
@@ -120,10 +129,10 @@ class Load:
         """Seconds since the start."""
         return time.monotonic() - self._started_s
 
-    async def _client(self, way: str) -> None:
+    async def _client(self, way: str, target: Target) -> None:
         from tests.faults.clients import KINDS
 
-        connection = KINDS[way](self.target)
+        connection = KINDS[way](target)
         while not (self._stopping and len(self.sent) >= self.wanted):
             sent_s = self.now_s
             kind, detail = await self._fate(connection)
@@ -201,7 +210,7 @@ def verdict(target: Target, status: int, headers: dict[str, str], body: bytes) -
     if status == target.status:
         wrong = target.check(headers, body)
         return ("answered", "") if wrong is None else ("lost", wrong)
-    if status in REFUSALS and is_protocol_form(headers, body):
+    if (status in REFUSALS or (target.may_go and status == GONE)) and is_protocol_form(headers, body):
         return "refused", str(status)
     return "lost", f"{status} {headers.get('content-type', '')} {body[:60]!r}"
 

@@ -119,7 +119,8 @@ class Library:
     def _failed(self, error: Exception) -> Fate:
         if isinstance(error, InferenceServerException):
             status = str(error.status() or "")
-            return ("refused" if status in {"408", "503", "504"} else "lost"), f"{status} {error.message()[:80]}"
+            refusals = {"408", "503", "504"} | ({"404", "StatusCode.NOT_FOUND"} if self._target.may_go else set())
+            return ("refused" if status in refusals else "lost"), f"{status} {error.message()[:80]}"
         return "lost", f"{type(error).__name__} {str(error)[:80]}"
 
     def close(self) -> None:
