@@ -218,7 +218,7 @@ class TestCache:
 class TestLengths:
     def test_open_lengths_run_shape_polymorphic_candidates_only(self) -> None:
         model = architectures.build("any_length")
-        plan = make_plan(from_keras(model), options(allowed_batch_sizes=(1, 2)))
+        plan = make_plan(from_keras(model), options(allowed_batch_sizes=(1, 2), budget_s=60.0))
         statuses = {row["name"]: row["status"] for row in plan.report()["candidates"]["1"]}
         assert "allowed_lengths" in statuses["xla"]
         for length in (1, 5, 31):

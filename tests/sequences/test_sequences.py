@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -126,17 +127,20 @@ def test_a_failed_step_leaves_the_states() -> None:
     asyncio.run(run())
 
 
-def test_idle_ones_end_and_no_more_are_kept_than_may_be() -> None:
+def test_idle_ones_end_and_no_more_are_kept_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr("deployments.sequences.time", SimpleNamespace(monotonic=lambda: now_s))
     sequences, _ = made(SequenceOptions(OPTIONS.states, max_idle_s=0.2, max_sequences=2))
 
     async def run() -> None:
+        nonlocal now_s
         await ask(sequences, 1, 1, start=True)
-        await asyncio.sleep(0.12)
+        now_s = 0.12
         await ask(sequences, 2, 1, start=True)
         with pytest.raises(Overloaded, match="2 sequences are under way") as full:
             await ask(sequences, 3, 1, start=True)
         assert full.value.retry_after_s >= 1
-        await asyncio.sleep(0.12)
+        now_s = 0.24
         await ask(sequences, 3, 1, start=True)
         assert len(sequences) == 2
         with pytest.raises(InvalidInput, match=r"idle for more than 0\.2 s"):
