@@ -30,7 +30,7 @@ from deployments.processing.around import Around, Inner
 from deployments.processing.options import ProcessingOptions
 from deployments.processing.preparing import Preparing
 from deployments.response_cache import ResponseCache
-from deployments.sequences import SequenceOptions, Sequences
+from deployments.sequences import SequenceOptions, Sequences, SequenceStep
 from deployments.servable import Servable
 from deployments.tensors import Array, Signature
 
@@ -87,9 +87,11 @@ class ModelReplica:
             await self.servable.coalescer.reconfigure(chosen)
         event("knobs", f"model '{self.options.name}': {chosen}", model=self.options.name, **dataclasses.asdict(chosen))
 
-    async def predict(self, inputs: Mapping[str, Array], timeout_s: float | None = None) -> Answer:
+    async def predict(
+        self, inputs: Mapping[str, Array], timeout_s: float | None = None, step: SequenceStep | None = None
+    ) -> Answer:
         """Answer a Python handle's call; see `Servable.predict`."""
-        return await self.servable.answer(inputs, timeout_s)
+        return await self.servable.answer(inputs, timeout_s, step)
 
     async def check_health(self) -> None:
         """Raise where Serve should replace this replica: its device fails every call, or hangs in one."""

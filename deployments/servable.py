@@ -86,12 +86,14 @@ class Servable:
         if check is not None:
             check()
 
-    async def answer(self, inputs: Mapping[str, Array], timeout_s: float | None = None) -> Answer:
+    async def answer(
+        self, inputs: Mapping[str, Array], timeout_s: float | None = None, step: SequenceStep | None = None
+    ) -> Answer:
         """Answer a call that has nothing to decode, and count it; see `predict`."""
         with self.counted() as request:
             request.decoded(inputs)
             deadline_s = None if timeout_s is None else request.started_ns / 1e9 + timeout_s
-            answer = await self.predict(inputs, deadline_s)
+            answer = await self.predict(inputs, deadline_s, step)
             request.answered(answer)
         return answer
 

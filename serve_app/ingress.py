@@ -13,6 +13,7 @@ from ray.serve import metrics as instruments
 from deployments.events import event
 from deployments.execution import Answer
 from deployments.replica import ModelReplica, ReplicaOptions
+from deployments.sequences import SequenceStep
 from deployments.servable import Servable
 from deployments.tensors import Array
 from serve_app.cluster import progress
@@ -98,9 +99,11 @@ class ModelIngress(ModelGrpcMethods):
             sequences.peers = LanePeers(app_name, replica.unique_id, self.servable.signature)
         return await lane.serve(self.servable, replica.deployment_id.app_name, replica.unique_id, ongoing)
 
-    async def predict(self, inputs: Mapping[str, Array], timeout_s: float | None = None) -> Answer:
+    async def predict(
+        self, inputs: Mapping[str, Array], timeout_s: float | None = None, step: SequenceStep | None = None
+    ) -> Answer:
         """Answer a Python handle's call; see `Servable.predict`."""
-        return await self.servable.answer(inputs, timeout_s)
+        return await self.servable.answer(inputs, timeout_s, step)
 
     def describe(self) -> dict[str, Any]:
         """Return what a Python handle needs to check a call before it sends it."""

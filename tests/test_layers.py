@@ -29,12 +29,12 @@ ROOMS: Mapping[str, str] = {
     "serve_app.pipeline": "ingress client cluster config observe deployments.processing deployments.conversion"
     " deployments.replica deployments.servable",
     "serve_app.ingress": "fast_path grpc lane http cluster config observe front deployments.replica"
-    " deployments.servable",
+    " deployments.sequences deployments.servable",
     "serve_app.gateway": "fast_path grpc http cluster config",
     "serve_app.fast_path": "http",
     "serve_app.grpc": "http cluster config protocols deployments.servable",
     "serve_app.http": "cluster config page openapi protocols deployments.servable deployments.statistics",
-    "serve_app.client": "lane cluster config protocols front deployments.conversion",
+    "serve_app.client": "lane cluster config protocols front deployments.conversion deployments.sequences",
     "serve_app.lane": "fast_path http protocols deployments.servable deployments.sequences",
     "serve_app.cluster": "config front",
     "serve_app.observe": "autoscaling deployments.servable deployments.statistics deployments.coalescing",

@@ -4,6 +4,11 @@
     scores = await Model("digits").predict_async(images)      # in a coroutine
     outputs = Model("simple").predict({"INPUT0": a, "INPUT1": b})["OUTPUT0"]
 
+A model that keeps states (`sequences`) is asked step by step:
+
+    series = Model("forecast").sequence()
+    forecasts = [series.predict(value) for value in values]   # [1, …] each
+
 A dataset of `ray.data` needs no method of ours; `batch_size` is how many rows a task asks for at a time:
 
     model = Model("digits")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from deployments.errors import NotReady, ReplicaGone
+from deployments.sequences import SequenceStep
 from deployments.tensors import Array, Arrays, Signature
 from serve_app.client import background, http_messages, lookup, values
 from serve_app.client.handle_way import HandleWay, left_s
@@ -121,6 +122,19 @@ class Connection:
                     ) from None
                 await asyncio.sleep(wait_s)
         raise AssertionError("unreachable")
+
+    async def step(self, piece: Arrays, deadline_s: float | None, step: SequenceStep) -> Arrays:
+        """Return the outputs of one step of a sequence; sent once, since no step is to be taken twice."""
+        try:
+            if self.http is not None:
+                request = self.wire.encode(piece, left_s(deadline_s), step)
+                return self.wire.decode(await self.http.exchange_async(request, deadline_s))
+            handle = await asyncio.to_thread(self._opened_handle)
+            return await handle.predict(self._named(piece), values.size_bytes(piece), deadline_s, step)
+        except ReplicaGone as error:
+            raise NotReady(
+                f"model '{self.place.name}': sequence {step.number!r} ended with its replica: {error}"
+            ) from None
 
     async def _attempt(self, piece: Arrays, deadline_s: float | None, attempt: int) -> Arrays:
         if attempt == 0 and self.may_use_lane:

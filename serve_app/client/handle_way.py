@@ -15,6 +15,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.errors import DeadlineExceeded, NotReady, Overloaded, PredictionFailed, ReplicaGone, SoloError
 from deployments.execution import Answer
+from deployments.sequences import SequenceStep
 from deployments.tensors import Array, Arrays
 from serve_app.cluster.handles import open_handle, to_method
 
@@ -53,14 +54,16 @@ class HandleWay:
                 raise
             return answer.outputs
 
-    async def predict(self, inputs: Mapping[str, Array], size_bytes: int, deadline_s: float | None) -> Arrays:
+    async def predict(
+        self, inputs: Mapping[str, Array], size_bytes: int, deadline_s: float | None, step: SequenceStep | None = None
+    ) -> Arrays:
         """Return the outputs, in the signature's order, for checked `inputs` of `size_bytes` in all.
 
         Raises the domain error that the replica raised, `ReplicaGone` where it died, and `DeadlineExceeded`, having
         cancelled the call.
         """
         with self._translated():
-            response = self._chosen(size_bytes).remote(inputs, left_s(deadline_s))
+            response = self._chosen(size_bytes).remote(inputs, left_s(deadline_s), step)
             answer: Answer = await _finish(response, deadline_s)
             return answer.outputs
 

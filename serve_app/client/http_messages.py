@@ -23,6 +23,7 @@ from deployments.errors import (
     SoloError,
     UnknownModel,
 )
+from deployments.sequences import SequenceStep
 from deployments.tensors import Array, Arrays, Signature, TensorSpec
 from serve_app.front.haproxy import NOT_FOUND, UNAVAILABLE
 from serve_app.protocols.datatypes import BY_NAME, DATATYPES, datatype_of
@@ -45,6 +46,9 @@ _ERRORS: Mapping[int, type[SoloError]] = {
 }
 
 
+_SEQUENCE = b',"sequence_id":%b,"sequence_start":%b,"sequence_end":%b'
+
+
 @dataclass(slots=True)
 class Reply:
     """An HTTP answer; header names in lower case."""
@@ -65,14 +69,15 @@ class Wire:
             for spec in signature.inputs
         )
 
-    def encode(self, arrays: Arrays, timeout_s: float | None) -> Buffers:
+    def encode(self, arrays: Arrays, timeout_s: float | None, step: SequenceStep | None = None) -> Buffers:
         """Return the request as buffers to send one after another; arrays are sent uncopied."""
         tensors = [binary.encode_tensor(array) for array in arrays]
         entries = b",".join(
             b'%b%b,"parameters":{"binary_data_size":%d}}' % (prefix, str(list(array.shape)).encode(), len(tensor))
             for prefix, array, tensor in zip(self._prefixes, arrays, tensors, strict=True)
         )
-        text = b'{"parameters":{"binary_data_output":true},"inputs":[%b]}' % entries
+        more = b"" if step is None else _SEQUENCE % tuple(map(orjson.dumps, (step.number, step.is_start, step.is_end)))
+        text = b'{"parameters":{"binary_data_output":true%b},"inputs":[%b]}' % (more, entries)
         limit = b"" if timeout_s is None else b"x-request-timeout-seconds: %.3f\r\n" % max(timeout_s, 0.001)
         head = b"%bContent-Length: %d\r\nInference-Header-Content-Length: %d\r\n%b\r\n" % (
             self._head, len(text) + sum(map(len, tensors)), len(text), limit,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from deployments.errors import ConfigError, InvalidInput, NotReady, ReplicaGone, UnknownModel
+from deployments.sequences import SequenceStep
 from deployments.tensors import Array, Arrays, Rows, Signature
 from serve_app.client import background, lookup, values
 from serve_app.client.connection import Connection, Transport, connect
@@ -81,6 +83,10 @@ class Model:
         """Do what `predict` does without blocking the event loop; cancelling it cancels the call."""
         return await self._predict(inputs, _deadline_s(timeout_s))
 
+    def sequence(self, number: int | str | None = None) -> Sequence:
+        """Return a sequence of a model that keeps states (`sequences` in its `args`); None: an id of its own."""
+        return Sequence(self, uuid.uuid4().hex if number is None else number)
+
     async def ask(self, inputs: Mapping[str, Array], deadline_s: float | None) -> Arrays | None:
         """Return the outputs, in the signature's order, by a lane, where one is open and `inputs` fit.
 
@@ -122,6 +128,14 @@ class Model:
                 raise
         return await _predict_with(fresh, inputs, deadline_s)
 
+    async def _step(self, inputs: Any, deadline_s: float | None, step: SequenceStep) -> Answer:
+        connection = _connections.get(self._key())
+        if connection is None:
+            connection = await asyncio.to_thread(self._connect, deadline_s)
+        signature = connection.description.signature
+        rows = values.to_rows(signature, inputs)
+        return values.to_answer(signature, await connection.step(rows.arrays, deadline_s, step))
+
     def _connect(self, deadline_s: float | None, not_before_s: float = float("-inf")) -> Connection:
         """Return this process's connection, made anew if it was described before `not_before_s`; blocking."""
         key = self._key()
@@ -148,6 +162,38 @@ class Model:
     def __repr__(self) -> str:
         version = "" if self.version is None else f", version={self.version!r}"
         return f"Model({self.name!r}{version})"
+
+
+class Sequence:
+    """One sequence of a model that keeps states between requests: its first step begins it, from zeros.
+
+    A step is sent once and never again by itself. Where the model says that the sequence is not under way, since it was
+    idle for too long or its replica died, `restart` begins it anew.
+    """
+
+    def __init__(self, model: Model, number: int | str) -> None:
+        self.model = model
+        self.number = number
+        """The sequence's id."""
+        self._has_begun = False
+
+    def predict(self, inputs: Any, timeout_s: float | None = 60.0, *, end: bool = False) -> Answer:
+        """Return the outputs of the next step, of one row, as `Model.predict` does; `end` says that it is the last.
+
+        Raises what `Model.predict` raises, having tried once, and `InvalidInput` for a sequence that is not under way.
+        """
+        return background.run(self.predict_async(inputs, timeout_s, end=end))
+
+    async def predict_async(self, inputs: Any, timeout_s: float | None = 60.0, *, end: bool = False) -> Answer:
+        """Do what `predict` does without blocking the event loop."""
+        step = SequenceStep(self.number, not self._has_begun, end)
+        answer = await self.model._step(inputs, _deadline_s(timeout_s), step)
+        self._has_begun = not end
+        return answer
+
+    def restart(self) -> None:
+        """Have the next step begin the sequence from zeros."""
+        self._has_begun = False
 
 
 async def _predict_with(connection: Connection, inputs: Any, deadline_s: float | None) -> Answer:

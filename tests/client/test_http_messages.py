@@ -22,6 +22,7 @@ from deployments.errors import (
     ReplicaGone,
     UnknownModel,
 )
+from deployments.sequences import SequenceStep
 from deployments.tensors import STRING, Signature, TensorSpec
 from serve_app.client.http_messages import Reply, Wire, error_of
 from serve_app.client.http_way import HttpWay
@@ -54,6 +55,13 @@ def test_the_server_reads_what_the_client_writes() -> None:
         spec.name: array.tolist() for spec, array in zip(SPECS, ARRAYS, strict=True)
     }
     assert all(wanted.is_binary for wanted in request.wanted)
+
+
+@pytest.mark.parametrize("step", [SequenceStep(7, True), SequenceStep('a "b"', False, True)])
+def test_the_server_reads_where_in_a_sequence_a_request_stands(step: SequenceStep) -> None:
+    head, _, body = b"".join(WIRE.encode(ARRAYS, None, step)).partition(b"\r\n\r\n")
+    headers = dict(line.split(b": ") for line in head.lower().split(b"\r\n")[1:])
+    assert RequestDecoder(SIGNATURE).decode(body, int(headers[b"inference-header-content-length"])).step == step
 
 
 def test_the_client_reads_what_the_server_writes() -> None:

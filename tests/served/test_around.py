@@ -22,6 +22,7 @@ import tritonclient.http as triton_http
 import yaml
 from PIL import Image
 
+from deployments.errors import InvalidInput
 from serve_app.client import Model
 from tests.support.client_cluster import as_driver
 from tests.support.processes import QUICK, ROOT, Server, model_application, solo_serve, write_config
@@ -152,6 +153,29 @@ def test_a_series_step_by_step_is_the_series_at_once(around: Server) -> None:
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     with pytest.raises(Exception, match="sequence 1 is not under way here"):
         http.infer("forecast", [_value()], sequence_id=1)
+
+
+@pytest.mark.parametrize("transport", ["auto", "http", "handle"])
+def test_a_series_is_asked_from_python(around: Server, transport: Any) -> None:
+    from examples.around import forecast
+
+    values = np.random.default_rng(1).normal(size=(2, 6)).astype(np.float32)
+    wanted = np.asarray(forecast.whole(forecast.model())(values[..., None]))[..., 0]
+    with as_driver(around):
+        model = Model("forecast", transport=transport)
+        series = [model.sequence() for _ in values]
+        for step in range(6):  # both in turn
+            for row, one in enumerate(series):
+                found = one.predict(values[row : row + 1, step : step + 1])
+                np.testing.assert_allclose(found, wanted[row : row + 1, step : step + 1], atol=1e-5)
+        again = model.sequence(series[0].number)
+        np.testing.assert_allclose(again.predict(values[:1, :1], end=True), wanted[:1, :1], atol=1e-5)
+        with pytest.raises(InvalidInput, match="is not under way here"):
+            series[0].predict(values[:1, :1])
+        series[0].restart()
+        np.testing.assert_allclose(series[0].predict(values[:1, :1]), wanted[:1, :1], atol=1e-5)
+        with pytest.raises(InvalidInput, match="expected one row a request, got 2"):
+            series[1].predict(values[:, :1])
 
 
 def _value() -> Any:
