@@ -104,3 +104,23 @@ def env() -> dict[str, str]:
     import os
 
     return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def test_models_of_one_process_share_a_fork_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the first model TensorFlow has run, and no other could be started."""
+    ended = []
+
+    class Server:
+        def close(self) -> None:
+            ended.append(self)
+
+    monkeypatch.setattr(forkserver, "_start", Server)
+    monkeypatch.setattr(forkserver, "has_run", lambda: False)
+    with forkserver.started() as first:
+        monkeypatch.setattr(forkserver, "has_run", lambda: True)
+        with forkserver.started() as second:
+            assert second is first
+        assert ended == []
+    assert ended == [first]
+    with forkserver.started() as third:
+        assert third is None
