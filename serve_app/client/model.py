@@ -128,7 +128,8 @@ class Model:
                 raise
         return await _predict_with(fresh, inputs, deadline_s)
 
-    async def _step(self, inputs: Any, deadline_s: float | None, step: SequenceStep) -> Answer:
+    async def step(self, inputs: Any, deadline_s: float | None, step: SequenceStep) -> Answer:
+        """Return the answer to one step of a sequence, sent once; `Sequence` is what users have."""
         connection = _connections.get(self._key())
         if connection is None:
             connection = await asyncio.to_thread(self._connect, deadline_s)
@@ -187,7 +188,7 @@ class Sequence:
     async def predict_async(self, inputs: Any, timeout_s: float | None = 60.0, *, end: bool = False) -> Answer:
         """Do what `predict` does without blocking the event loop."""
         step = SequenceStep(self.number, not self._has_begun, end)
-        answer = await self.model._step(inputs, _deadline_s(timeout_s), step)
+        answer = await self.model.step(inputs, _deadline_s(timeout_s), step)
         self._has_begun = not end
         return answer
 
