@@ -19,9 +19,6 @@ from serve_app.protocols.errors import Unauthorized
 
 Answer = Array | dict[str, Array]
 
-PIECES_UNDER_WAY = 8
-"""Of one batch: enough to keep several replicas busy, and half of what one replica lets wait by default."""
-
 FRESH_S = 1.0
 """How long a description is trusted before a refused input makes the client look again for a redeployed model."""
 
@@ -204,21 +201,8 @@ async def _predict_with(connection: Connection, inputs: Any, deadline_s: float |
 
 
 async def _predict_pieces(connection: Connection, rows: Rows, deadline_s: float | None) -> Arrays:
-    """Send a batch in pieces that a replica takes, several at a time; one that fails ends the others."""
-    if rows.count <= connection.description.max_batch_size:
-        return await connection.predict(rows.arrays, deadline_s)
-    turn = asyncio.Semaphore(PIECES_UNDER_WAY)
-
-    async def send(piece: Arrays) -> Arrays:
-        async with turn:
-            return await connection.predict(piece, deadline_s)
-
-    tasks = [asyncio.ensure_future(send(piece)) for piece in values.split(rows, connection.description.max_batch_size)]
-    try:
-        return values.join(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
+    size = connection.description.max_batch_size
+    return await values.by_pieces(rows, size, lambda piece: connection.predict(piece, deadline_s))
 
 
 def _deadline_s(timeout_s: float | None) -> float | None:

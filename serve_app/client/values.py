@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -26,6 +27,28 @@ def to_rows(signature: Signature, inputs: object) -> Rows:
     return signature.check(
         {name: to_array(specs[name], value) if name in specs else np.empty(0) for name, value in inputs.items()}
     )
+
+
+PIECES_UNDER_WAY = 8
+"""Of one batch: enough to keep several replicas busy, and half of what one replica lets wait by default."""
+
+
+async def by_pieces(rows: Rows, size: int, send: Callable[[Arrays], Awaitable[Arrays]]) -> Arrays:
+    """Send a batch in pieces of at most `size` rows, several at a time; one that fails ends the others."""
+    if rows.count <= size:
+        return await send(rows.arrays)
+    turn = asyncio.Semaphore(PIECES_UNDER_WAY)
+
+    async def in_turn(piece: Arrays) -> Arrays:
+        async with turn:
+            return await send(piece)
+
+    tasks = [asyncio.ensure_future(in_turn(piece)) for piece in split(rows, size)]
+    try:
+        return join(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def split(rows: Rows, size: int) -> Iterator[Arrays]:

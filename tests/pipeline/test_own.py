@@ -12,6 +12,7 @@ from deployments.errors import PredictionFailed
 from deployments.execution import Answer
 from deployments.servable import Servable
 from deployments.tensors import Arrays, Rows, Signature
+from serve_app.client.values import PIECES_UNDER_WAY
 from serve_app.config.pipeline_args import PipelineArgs
 from serve_app.pipeline.own import own_call
 from serve_app.pipeline.running import Running
@@ -63,6 +64,24 @@ def test_each_row_has_its_own_answer_however_many_there_are(count: int) -> None:
     counts = own.coalescer.counts  # type: ignore[attr-defined]
     assert sum(counts) == 2 * count
     assert max(counts) <= 4, "no more rows at once than the model takes"
+
+
+def test_a_large_batch_does_not_fill_the_models_queue() -> None:
+    class Slow(Doubling):
+        waiting_now = most_waiting = 0
+
+        async def submit(self, rows: Rows, deadline_s: float | None = None) -> Answer:
+            self.waiting_now += 1
+            self.most_waiting = max(self.most_waiting, self.waiting_now)
+            await asyncio.sleep(0)
+            self.waiting_now -= 1
+            return await super().submit(rows, deadline_s)
+
+    own = doubling()
+    own.coalescer = slow = Slow()
+    x = np.arange(400, dtype=np.float32).reshape(200, 2)
+    np.testing.assert_array_equal(ask(pipeline(own, {"name": "first", "model": "own"}), x), 2 * x)
+    assert slow.most_waiting == PIECES_UNDER_WAY
 
 
 def test_what_a_function_returns_is_converted_as_for_a_deployed_model() -> None:
