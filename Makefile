@@ -40,8 +40,8 @@ hostile: .venv/.dev
 
 # Autoscaling under a load curve, then several nodes in network namespaces (which needs root).
 scaling: .venv/.dev
-	.venv/bin/python -m tests.scaling.autoscale
-	.venv/bin/python -m tests.scaling.nodes
+	.venv/bin/python -m tests.scaling.autoscale --results bench/results/autoscale.json
+	.venv/bin/python -m tests.scaling.nodes --results bench/results/nodes.json
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 14) else f"keras-solo needs Python 3.10 to 3.13, but $(PYTHON) is {v[0]}.{v[1]}: set PYTHON=…")'

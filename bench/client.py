@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import ray
 
+from bench import machine
 from serve_app.client import Model
 from serve_app.client.connection import Transport
 
@@ -52,8 +53,8 @@ def main() -> None:
     for size, measured in sizes.items():
         show(size, measured)
     if options.json:
-        machine = {"cpus": os.cpu_count(), "load_average": os.getloadavg()[0], "ray": ray.__version__}
-        options.json.write_text(json.dumps({**machine, "small": rows, "payloads": sizes}, indent=1) + "\n")
+        told = {**machine.describe(), "load_average": os.getloadavg()[0]}
+        options.json.write_text(json.dumps({"machine": told, "small": rows, "payloads": sizes}, indent=1) + "\n")
 
 
 def small_arrays(calls: int) -> list[Row]:

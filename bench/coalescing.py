@@ -27,7 +27,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench import coalescing_in_process, coalescing_plot, earlier, http_load, served, stopping
+from bench import coalescing_in_process, coalescing_plot, earlier, http_load, machine, served, stopping
 from bench.http_load import Load
 from serve_app.load import payload
 from serve_app.load.request import Request
@@ -110,6 +110,7 @@ def _measure(model: str, args: argparse.Namespace, folder: Path) -> dict[str, An
         rounds = _closed_loops(server, args)
         overloads = [_overload(server, args, folder) for _ in range(args.rounds)]
     result = {
+        "machine": machine.describe(),
         "about": _about(model, plan),
         "closed_loops": {
             name: {clients: [dataclasses.asdict(loop) for loop in loops] for clients, loops in by_clients.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shutil
+import subprocess
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -14,16 +15,15 @@ import psutil
 
 from serve_app.cli.doctor import probes
 
+ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("keras-solo", "tensorflow", "keras", "ray", "numpy")
 
 
 def describe() -> dict[str, Any]:
-    """Return CPU, memory, GPUs (as the driver and as TensorFlow see them), and versions."""
+    """Return the commit, CPU, memory, GPUs (as the driver and as TensorFlow see them), and versions."""
     asked = probes.ask()
     return {
-        "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "cpu": _cpu(),
-        "cores": psutil.cpu_count(),
+        **moment(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
@@ -32,6 +32,31 @@ def describe() -> dict[str, Any]:
         "tensorflow": dict(asked.tensorflow),
         "load_generator": "wrk" if shutil.which("wrk") else "asyncio",
     }
+
+
+def moment() -> dict[str, Any]:
+    """Return what every result says: when it was measured, of which commit, on which processor of how many cores."""
+    return {
+        "when": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "commit": commit(),
+        "cpu": _cpu(),
+        "cores": psutil.cpu_count(),
+    }
+
+
+def commit() -> str | None:
+    """Return the checkout's commit; with `+` where its code is not that commit's; None where there is no git."""
+    try:
+        head = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results", ":!*.md")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+" if changed else "")
+
+
+def _git(*arguments: str) -> str:
+    asked = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return asked.stdout.strip()
 
 
 def _cpu() -> str:

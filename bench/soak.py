@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from bench import served, soak_plot, stopping
+from bench import machine, served, soak_plot, stopping
 from serve_app.front.ports import free_port
 from tests.faults.client import Connection, Target
 
@@ -105,7 +105,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, served.serve(Path(folder), apps, free_port()) as server:
         result = asyncio.run(soak(server, args.requests))
     args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "soak.json").write_text(json.dumps(result, indent=1) + "\n")
+    (args.out / "soak.json").write_text(json.dumps({"machine": machine.describe(), **result}, indent=1) + "\n")
     soak_plot.draw(result, args.out / "soak.png")
     print(json.dumps({key: value for key, value in result.items() if key != "points"}, indent=1))
 

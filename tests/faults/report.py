@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import machine
 from tests.faults.clients import ALL, PLAIN
 
 WAYS = {"all": ALL, "plain": PLAIN}
 RESULTS = Path(__file__).resolve().parents[2] / "bench" / "results" / "faults.json"
 
-ELSEWHERE = ("when", "why", "by_client", "not_answered")
+ELSEWHERE = ("machine", "why", "by_client", "not_answered")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def main(fault: str, cases: Mapping[str, Case]) -> None:
 
 def keep(name: str, result: Mapping[str, Any]) -> None:
     """Print a result and write it over the one of the same name."""
-    line = {"when": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **result}
+    line = {"machine": machine.moment(), **result}
     print(f"{name}: {json.dumps(line)}", flush=True)
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     RESULTS.parent.mkdir(parents=True, exist_ok=True)

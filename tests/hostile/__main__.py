@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import platform
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from bench import machine
 from tests.hostile.attack import Attack, attack
 from tests.hostile.cases import Tally
 from tests.hostile.kinds import KINDS, Kind
@@ -104,8 +104,8 @@ def _begun(options: argparse.Namespace) -> dict[str, Any]:
     if options.resume and options.out.exists():
         begun: dict[str, Any] = json.loads(options.out.read_text())
         return begun
-    machine = {"python": platform.python_version(), "cores": os.cpu_count(), "scale": options.scale}
-    return {"machine": machine, "seconds": 0.0, "rss_mb": {}, "processes_gone": [], "kinds": []}
+    told = {**machine.moment(), "python": platform.python_version(), "scale": options.scale}
+    return {"machine": told, "seconds": 0.0, "rss_mb": {}, "processes_gone": [], "kinds": []}
 
 
 def _add(rows: list[dict[str, Any]], tally: Tally) -> None:

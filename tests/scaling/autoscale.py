@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench import machine
 from serve_app.load import payload
 from serve_app.load.closed_loop import ClosedLoop
 from serve_app.load.connection import run
@@ -110,7 +111,11 @@ def main() -> None:
         deployment = {"name": "KerasReplica", "autoscaling_config": scaling, "ray_actor_options": {"num_cpus": 0.1}}
         config = write_config(folder, {**app, "deployments": [deployment]})
         with solo_serve(config, folder / "solo.log") as server:
-            result = {"policy": "Serve's" if args.default_policy else "ByLoad", **drive(server)}
+            result = {
+                "machine": machine.moment(),
+                "policy": "Serve's" if args.default_policy else "ByLoad",
+                **drive(server),
+            }
     text = json.dumps(result, indent=1)
     print(text)
     if args.results:

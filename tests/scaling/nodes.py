@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from bench import machine
 from serve_app.load import payload
 from serve_app.load.connection import run
 from serve_app.load.open_loop import OpenLoop
@@ -46,7 +47,7 @@ def main() -> None:
         nodes = [network.start(1), network.start(2), network.start(3)]
         with network.serve(nodes[0], config(Path(name)), Path(name) / "solo.log"):
             result = check(network, nodes, args.keep_link)
-    text = json.dumps(result, indent=1)
+    text = json.dumps({"machine": machine.moment(), **result}, indent=1)
     print(text)
     if args.results:
         args.results.write_text(text + "\n")
