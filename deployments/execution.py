@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from deployments.tensors import Arrays
+from deployments.tensors import Arrays, Rows
 
 
 class Executor(Protocol):
@@ -50,3 +51,7 @@ class Answer:
     """Likewise the one after it."""
     steps: tuple[tuple[str, int], ...] = ()
     """Of a pipeline: each step and by how much it put off the end; they add up to `compute_ns`."""
+
+
+Submit = Callable[[Rows, "float | None"], Awaitable[Answer]]
+"""Returns the answer to rows by a deadline on `time.monotonic`'s clock, as coalescers do."""

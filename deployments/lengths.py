@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from deployments.errors import ConfigError, InvalidInput
-from deployments.execution import Answer
+from deployments.execution import Answer, Submit
 from deployments.tensors import STRING, Array, Arrays, Rows, Shape, Signature, TensorSpec
 
 
@@ -61,9 +60,7 @@ class Lengths:
             for spec, output in zip(self.signature.outputs, outputs, strict=True)
         )
 
-    async def through(
-        self, submit: Callable[[Rows, float | None], Awaitable[Answer]], rows: Rows, deadline_s: float | None
-    ) -> Answer:
+    async def through(self, submit: Submit, rows: Rows, deadline_s: float | None) -> Answer:
         """Return what `submit` answers to `rows` padded, cut back to their own lengths."""
         answer = await submit(self.pad(rows), deadline_s)
         answer.outputs = self.cut(answer.outputs, rows)

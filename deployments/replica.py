@@ -32,13 +32,12 @@ from deployments.processing.preparing import Preparing
 from deployments.response_cache import ResponseCache
 from deployments.sequences import SequenceOptions, Sequences, SequenceStep
 from deployments.servable import Servable
-from deployments.tensors import Array, Signature
+from deployments.states import States
+from deployments.tensors import Array
 
 if TYPE_CHECKING:
     from deployments.planning.from_source import Planned
     from deployments.planning.options import PlanOptions, Progress
-    from deployments.planning.plan import Plan
-    from deployments.processing.starting import Functions
     from deployments.source import Source, WantedPrecision
 
 
@@ -139,8 +138,9 @@ def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, He
     )
     formats.check(options.source.uri)  # before TensorFlow, which takes seconds
     cluster = ray.get_runtime_context().gcs_address
+    kept = None if options.sequences is None else options.sequences.states
     with turns.turn(cluster, TURN_LIMIT_S, lambda: tell(None, "waiting for its turn to load")):
-        preparing = Preparing(options.processing, options.hang_timeout_s)
+        preparing = Preparing(options.processing, options.hang_timeout_s, kept)
         planned = _planned(options, tell, preparing)
     from deployments.device import ledger
 
@@ -150,18 +150,21 @@ def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, He
     coalesce = CoalesceOptions(max_batch_size=plan.batch_sizes[-1])
     coalescer = make_coalescer(plan, coalesce, serve.batch)
     functions = preparing.functions(plan)
-    whole: SwitchingCoalescer | Around = coalescer
+    states = None if kept is None else States(plan.signature, kept)
+    signature = plan.signature if states is None else states.visible
+    around = None
     if functions is not None:
-        inner = Inner(plan.signature, coalescer, plan.lengths)
-        whole = functions.join(inner, coalesce, options.plan.inline_bound_ms)
+        inner = Inner(signature, coalescer, plan.lengths)
+        around = functions.join(inner, coalesce, options.plan.inline_bound_ms)
     sequences = None
-    if options.sequences is not None:
-        sequences = Sequences(plan.signature, options.sequences, coalescer.submit)
+    if options.sequences is not None and states is not None:
+        sequences = Sequences(states, options.sequences, coalescer.submit, around)
+    whole = coalescer if around is None else around
     health = Health(options.name, coalescer, plan.sample, options.hang_timeout_s, whole)
     servable = Servable(
         name=options.name,
         version=options.version,
-        signature=_signature(plan, functions, sequences),
+        signature=signature if functions is None else functions.signature,
         coalescer=whole,
         max_batch_size=plan.batch_sizes[-1],
         labels=options.labels,
@@ -182,13 +185,6 @@ def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, He
     ready = f"model '{options.name}' version {options.version}: ready in {servable.startup_s:.1f} s"
     event("model_ready", ready, **about, seconds=round(servable.startup_s, 2))
     return servable, health, coalescer
-
-
-def _signature(plan: Plan, functions: Functions | None, sequences: Sequences | None) -> Signature:
-    """Return what clients see: the functions' tensors, the model's without its states, or the model's."""
-    if functions is not None:
-        return functions.signature
-    return plan.signature if sequences is None else sequences.signature
 
 
 def _planned(options: ReplicaOptions, tell: Progress, preparing: Preparing) -> Planned:

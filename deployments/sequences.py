@@ -1,7 +1,8 @@
 """Requests that belong together: a recurrent model's states are kept between them, by the id that clients send.
 
 The model takes its states as inputs and returns them as outputs; clients see neither. Steps of one sequence run one
-after another, in the order of their arrival; those of different sequences share batches, as all requests do.
+after another, functions around the model included, in the order of their arrival; those of different sequences share
+batches, as all requests do.
 """
 
 from __future__ import annotations
@@ -9,15 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-
-from deployments.errors import InvalidInput, LoadError, Overloaded, UnknownSequence
-from deployments.execution import Answer
-from deployments.tensors import Arrays, Rows, Signature, TensorSpec, dtype_name, shape_text
+from deployments.errors import InvalidInput, Overloaded, UnknownSequence
+from deployments.execution import Answer, Submit
+from deployments.states import States
+from deployments.tensors import Arrays, Rows
 
 
 class Peers(Protocol):
@@ -32,7 +32,12 @@ class Peers(Protocol):
         ...
 
 
-Submit = Callable[[Rows, "float | None"], Awaitable[Answer]]
+class Around(Protocol):
+    """The functions around the model."""
+
+    async def submit(self, rows: Rows, deadline_s: float | None, model: Submit) -> Answer:
+        """Return the answer to what clients send, `model` being asked in the middle; neither sees states."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,27 +71,15 @@ class _Sequence:
 class Sequences:
     """The sequences of one replica; for one event loop."""
 
-    def __init__(self, model: Signature, options: SequenceOptions, submit: Submit) -> None:
-        """Keep the states of `model`; raises `LoadError` where the options name none that can be kept."""
-        self._model = model
+    def __init__(self, states: States, options: SequenceOptions, submit: Submit, around: Around | None = None) -> None:
+        """Keep the states of the model that `submit` asks, which sees them, with functions around it or none."""
+        self._states = states
         self._options = options
         self._submit = submit
+        self._around = around
         self._known: OrderedDict[int | str, _Sequence] = OrderedDict()
         self.peers: Peers | None = None
         """Where else a sequence may be under way; None: nowhere."""
-        inputs, outputs = ({spec.name: spec for spec in specs} for specs in (model.inputs, model.outputs))
-        self._states = [_state(name, output, inputs, outputs) for name, output in options.states.items()]
-        names, returned = set(options.states), set(options.states.values())
-        self.signature = Signature(
-            tuple(spec for spec in model.inputs if spec.name not in names),
-            tuple(spec for spec in model.outputs if spec.name not in returned),
-        )
-        """What clients see."""
-        if not self.signature.inputs or not self.signature.outputs:
-            raise LoadError("sequences.states: expected an input and an output beside the states")
-        order = [spec.name for spec in model.outputs]
-        self._kept = [order.index(output) for output in options.states.values()]
-        self._told = [order.index(spec.name) for spec in self.signature.outputs]
 
     @property
     def max_idle_s(self) -> float:
@@ -138,12 +131,18 @@ class Sequences:
                 self._known.move_to_end(step.number)
 
     async def _step(self, sequence: _Sequence, rows: Rows, deadline_s: float | None, step: SequenceStep) -> Answer:
-        given = dict(zip((spec.name for spec in self.signature.inputs), rows.arrays, strict=True))
-        given |= dict(zip(self._options.states, sequence.states, strict=True))
-        answer = await self._submit(self._model.check(given), deadline_s)
-        # Copies: an answer may be a view of a whole batch's outputs.
-        sequence.states = tuple(np.array(answer.outputs[index]) for index in self._kept)
-        answer.outputs = tuple(answer.outputs[index] for index in self._told)
+        kept = sequence.states
+
+        async def model(rows: Rows, deadline_s: float | None) -> Answer:
+            nonlocal kept
+            answer = await self._submit(self._states.checked(rows.arrays, sequence.states), deadline_s)
+            kept = self._states.kept(answer.outputs)
+            answer.outputs = self._states.told(answer.outputs)
+            return answer
+
+        around = self._around
+        answer = await (model(rows, deadline_s) if around is None else around.submit(rows, deadline_s, model))
+        sequence.states = kept
         if step.is_end and self._known.get(step.number) is sequence:
             del self._known[step.number]
         return answer
@@ -152,7 +151,7 @@ class Sequences:
         """Return a new sequence from zeros; one that is under way by this id ends."""
         if number not in self._known and len(self._known) >= self._options.max_sequences:
             raise Overloaded(f"{len(self._known)} sequences are under way, as many as may be", self._next_idle_s())
-        sequence = _Sequence(tuple(_zeros(spec) for spec in self._states), time.monotonic())
+        sequence = _Sequence(self._states.zeros(1), time.monotonic())
         self._known[number] = sequence
         self._known.move_to_end(number)
         return sequence
@@ -169,24 +168,3 @@ class Sequences:
     def _next_idle_s(self) -> float:
         first = next(iter(self._known.values()))
         return max(1.0, first.used_s + self._options.max_idle_s - time.monotonic())
-
-
-def _state(name: str, output: str, inputs: Mapping[str, TensorSpec], outputs: Mapping[str, TensorSpec]) -> TensorSpec:
-    """Return the spec of one state; raises `LoadError` unless input and output are alike, and of a fixed shape."""
-    for kind, wanted, known in (("input", name, inputs), ("output", output, outputs)):
-        if wanted not in known:
-            names = ", ".join(f"'{each}'" for each in known)
-            raise LoadError(f"sequences.states: the model has no {kind} '{wanted}'; it has {names}")
-    taken, returned = inputs[name], outputs[output]
-    if None in taken.row_shape:
-        raise LoadError(f"sequences.states: input '{name}' {shape_text(taken.shape)} has a dynamic axis: no zeros fit")
-    if (taken.dtype, taken.row_shape) != (returned.dtype, returned.row_shape):
-        raise LoadError(
-            f"sequences.states: input '{name}' is {dtype_name(taken.dtype)} {shape_text(taken.shape)}, but output "
-            f"'{output}' {dtype_name(returned.dtype)} {shape_text(returned.shape)}"
-        )
-    return taken
-
-
-def _zeros(spec: TensorSpec) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-    return np.zeros((1, *(axis or 1 for axis in spec.row_shape)), spec.dtype)

@@ -46,10 +46,10 @@ ROOMS: Mapping[str, str] = {
     "serve_app.front": "",
     "serve_app.autoscaling": "",
     # deployments: likewise.
-    "deployments.replica": "servable sequences response_cache health processing planning coalescing fetching"
+    "deployments.replica": "servable sequences states response_cache health processing planning coalescing fetching"
     " device execution tensors formats source errors events",
     "deployments.servable": "sequences response_cache statistics execution lengths tensors errors",
-    "deployments.processing": "planning coalescing execution lengths model conversion modules tensors errors",
+    "deployments.processing": "planning coalescing execution lengths states model conversion modules tensors errors",
     "deployments.health": "execution tensors errors events",
     "deployments.planning": "candidates device loading lengths model tensors source files errors events",
     "deployments.coalescing": "execution tensors errors",
@@ -58,7 +58,8 @@ ROOMS: Mapping[str, str] = {
     "deployments.device": "tensors errors events",
     "deployments.candidates": "device model tensors source files errors events",
     "deployments.response_cache": "execution tensors",
-    "deployments.sequences": "execution tensors errors",
+    "deployments.sequences": "states execution tensors errors",
+    "deployments.states": "tensors errors",
     "deployments.statistics": "execution",
     "deployments.lengths": "execution tensors errors",
     "deployments.model": "tensors",

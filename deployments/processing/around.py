@@ -11,7 +11,7 @@ import numpy as np
 
 from deployments.coalescing import CoalesceOptions, Counters, SwitchingCoalescer
 from deployments.errors import PredictionFailed
-from deployments.execution import Answer
+from deployments.execution import Answer, Submit
 from deployments.lengths import Lengths
 from deployments.processing.stage import Stage
 from deployments.tensors import STRING, Array, Arrays, Rows, Signature, TensorSpec
@@ -19,32 +19,37 @@ from deployments.tensors import STRING, Array, Arrays, Rows, Signature, TensorSp
 
 @dataclass(slots=True)
 class Inner:
-    """The model alone: its signature, its coalescer, and what pads its open axes."""
+    """The model alone, without its states: its signature, its coalescer, and what pads its open axes."""
 
     signature: Signature
     coalescer: SwitchingCoalescer
     lengths: Lengths | None = None
 
-    async def submit(self, arrays: Arrays, deadline_s: float | None) -> Answer:
-        """Check the model's inputs and return its answer; rows of different shapes are asked about apart."""
+    async def submit(self, arrays: Arrays, deadline_s: float | None, model: Submit | None) -> Answer:
+        """Check the model's inputs and return its answer; rows of different shapes are asked about apart.
+
+        `model` is asked instead of the coalescer, which would not know a sequence's states.
+        """
         if any(array.dtype == object and spec.dtype != STRING for spec, array in self._pairs(arrays)):
-            return await self._apart(arrays, deadline_s)
+            return await self._apart(arrays, deadline_s, model)
         names = [spec.name for spec in self.signature.inputs]
         rows = self.signature.check(dict(zip(names, arrays, strict=True)))
+        submit = self.coalescer.submit if model is None else model
         if self.lengths is None:
-            return await self.coalescer.submit(rows, deadline_s)
-        return await self.lengths.through(self.coalescer.submit, rows, deadline_s)
+            return await submit(rows, deadline_s)
+        return await self.lengths.through(submit, rows, deadline_s)
 
     def _pairs(self, arrays: Arrays) -> list[tuple[TensorSpec, Array]]:
         return list(zip(self.signature.inputs, arrays, strict=True))
 
-    async def _apart(self, arrays: Arrays, deadline_s: float | None) -> Answer:
+    async def _apart(self, arrays: Arrays, deadline_s: float | None, model: Submit | None) -> Answer:
         """Ask about the rows of each shape together, and put the answers back in the rows' order."""
         groups: dict[Hashable, list[int]] = {}
         for row in range(len(arrays[0])):
             shapes = tuple(np.shape(array[row]) for array in arrays)
             groups.setdefault(shapes, []).append(row)
-        answers = await asyncio.gather(*(self.submit(self._taken(arrays, g), deadline_s) for g in groups.values()))
+        asked = (self.submit(self._taken(arrays, group), deadline_s, model) for group in groups.values())
+        answers = await asyncio.gather(*asked)
         order = np.argsort(np.concatenate([np.array(group) for group in groups.values()]))
         try:
             columns = zip(*(answer.outputs for answer in answers), strict=True)
@@ -74,14 +79,17 @@ class Around:
         self._after_takes_request = after_takes_request
         self._stages = [stage for stage in (before, after) if stage is not None]
 
-    async def submit(self, rows: Rows, deadline_s: float | None = None) -> Answer:
-        """Return the answer to `rows`; raises what any of the three raises."""
+    async def submit(self, rows: Rows, deadline_s: float | None = None, model: Submit | None = None) -> Answer:
+        """Return the answer to `rows`; raises what any of the three raises.
+
+        `model` is how the model is asked, where that is not by its coalescer alone.
+        """
         started_ns = time.perf_counter_ns()
         inputs = rows.arrays
         if self._before is not None:
             inputs = (await self._before.submit(rows, deadline_s)).outputs
         made_ns = time.perf_counter_ns()
-        answer = await self._inner.submit(inputs, deadline_s)
+        answer = await self._inner.submit(inputs, deadline_s, model)
         if self._after is not None:
             answered_ns = time.perf_counter_ns()
             arrays = (*answer.outputs, *rows.arrays) if self._after_takes_request else answer.outputs

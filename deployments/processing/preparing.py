@@ -18,6 +18,7 @@ from deployments.processing.columns import Annotation, Column
 from deployments.processing.function import Parameter, UserFunction
 from deployments.processing.options import ProcessingOptions
 from deployments.processing.starting import Functions, make_functions, within
+from deployments.states import States
 from deployments.tensors import Array, Arrays, Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -27,15 +28,19 @@ if TYPE_CHECKING:
 class Preparing:
     """Makes `before` once the model's inputs are known, turns samples into these, and tries everything at last."""
 
-    def __init__(self, options: ProcessingOptions, limit_s: float) -> None:
+    def __init__(self, options: ProcessingOptions, limit_s: float, states: Mapping[str, str] | None = None) -> None:
+        """Prepare for a model whose `states`, input to output, neither function sees."""
         self._options = options
         self._limit_s = limit_s
+        self._states = states
         self._before: Before | None = None
         self._samples: Arrays | None = None
 
     def prepare(self, model: LoadedModel, plan: PlanOptions) -> PlanOptions:
         """Return the plan's options, with samples of what clients send made into the model's inputs."""
-        inputs, options = model.signature.inputs, self._options.before
+        states = self._states_of(model.signature)
+        inputs = model.signature.inputs if states is None else states.visible.inputs
+        options = self._options.before
         if options is not None:
             self._before = within(self._limit_s, "before", lambda: make_before(options, inputs))
         elif model.preprocessor is not None and self._options.preprocessor:
@@ -50,17 +55,23 @@ class Preparing:
         before = self._before
         made = within(self._limit_s, before.function.owner, lambda: before.run(asked, len(asked[0])))
         rows = tuple(_even(array, spec) for array, spec in zip(made, inputs, strict=True))
-        return replace(plan, samples=None, rows=rows)
+        return replace(
+            plan, samples=None, rows=rows if states is None else states.joined(rows, states.zeros(len(asked[0])))
+        )
+
+    def _states_of(self, model: Signature) -> States | None:
+        return None if self._states is None else States(model, self._states)
 
     def functions(self, plan: Plan) -> Functions | None:
         """Return the functions, tried around the planned model; None where there are none."""
         if self._before is None and not self._options:
             return None
+        states, sample = self._states_of(plan.signature), tuple(plan.subject.sample or ())
         return make_functions(
             self._options,
-            plan.signature,
-            run_model=lambda arrays: _run(plan, arrays),
-            model_sample=tuple(plan.subject.sample or ()),
+            plan.signature if states is None else states.visible,
+            run_model=lambda arrays: _run(plan, arrays, states),
+            model_sample=states.shown(sample) if states is not None and sample else sample,
             samples=self._samples,
             prepared=self._before,
             limit_s=self._limit_s,
@@ -82,12 +93,15 @@ def _even(array: Array, spec: TensorSpec) -> Array:
     return np.stack([array[0]] * len(array))
 
 
-def _run(plan: Plan, arrays: Arrays) -> Arrays:
-    """Return the planned model's outputs, `[rows, …]`, row by row."""
+def _run(plan: Plan, arrays: Arrays, states: States | None) -> Arrays:
+    """Return the planned model's outputs, `[rows, …]`, row by row; of one with states as from their beginning."""
+    if states is not None:
+        arrays = states.joined(arrays, states.zeros(len(arrays[0])))
     names = [spec.name for spec in plan.signature.inputs]
     rows = plan.signature.check(dict(zip(names, arrays, strict=True)))
     lengths: Lengths | None = plan.lengths
     padded = rows if lengths is None else lengths.pad(rows)
     each = [plan.run(tuple(array[i : i + 1] for array in padded.arrays), 1) for i in range(rows.count)]
     outputs = tuple(np.concatenate(parts) for parts in zip(*each, strict=True))
-    return outputs if lengths is None else lengths.cut(outputs, rows)
+    cut = outputs if lengths is None else lengths.cut(outputs, rows)
+    return cut if states is None else states.told(cut)

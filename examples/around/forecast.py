@@ -1,10 +1,27 @@
-"""A forecast, step by step: each request brings one measurement, the replica keeps the LSTM's states between them."""
+"""A forecast, step by step: each request brings one temperature, the replica keeps the LSTM's states between them.
+
+The LSTM knows standardised values; clients send degrees Celsius, and get them.
+"""
 
 from __future__ import annotations
 
 import keras
 
+from deployments.tensors import Array
+
 UNITS = 16
+MEAN, DEVIATION = 11.0, 8.0
+"""Of the temperatures, in degrees Celsius."""
+
+
+def standardised(value: Array) -> Array:
+    """Return temperatures as the model knows them."""
+    return (value - MEAN) / DEVIATION
+
+
+def degrees(forecast: Array) -> dict[str, Array]:
+    """Return forecasts in degrees."""
+    return {"forecast": forecast * DEVIATION + MEAN}
 
 
 def model() -> keras.Model:

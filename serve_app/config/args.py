@@ -244,7 +244,7 @@ class ModelArgs(SurfaceArgs):
             if getattr(self, key) and getattr(self, function) is None:
                 raise ValueError(f"{key}: expected '{function}' beside it, whose rows it is about")
         if self.sequences is not None:
-            for key in ("before", "after", "cache_mb", "allowed_lengths"):
+            for key in ("cache_mb", "allowed_lengths"):
                 if getattr(self, key):
                     raise ValueError(f"{key}: expected none beside sequences, whose states it would not know")
         for key in ("inputs", "outputs"):

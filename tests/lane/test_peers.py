@@ -15,9 +15,10 @@ import pytest
 from deployments.errors import UnknownSequence
 from deployments.sequences import Sequences, SequenceStep
 from deployments.servable import Servable
+from deployments.states import States
 from serve_app.lane import server
 from serve_app.lane.peers import LanePeers
-from tests.sequences.test_sequences import MODEL, OPTIONS, Averages
+from tests.sequences.test_sequences import MODEL, OPTIONS, VISIBLE, Averages
 
 
 @pytest.fixture(autouse=True)
@@ -31,9 +32,9 @@ class Replica:
     """A replica's sequences, with its lane and its way to the others; all on one event loop."""
 
     def __init__(self, name: str) -> None:
-        self.sequences = Sequences(MODEL, OPTIONS, Averages().submit)
-        self.servable = Servable("m", "1", self.sequences.signature, Averages(), 8, sequences=self.sequences)
-        self.sequences.peers = LanePeers("app", name, self.sequences.signature)
+        self.sequences = Sequences(States(MODEL, OPTIONS.states), OPTIONS, Averages().submit)
+        self.servable = Servable("m", "1", VISIBLE, Averages(), 8, sequences=self.sequences)
+        self.sequences.peers = LanePeers("app", name, VISIBLE)
         self.name = name
         self.opened: Any = None
 

@@ -17,6 +17,7 @@ from deployments.errors import ConfigError, InvalidInput, LoadError, Overloaded,
 from deployments.execution import Answer
 from deployments.sequences import SequenceOptions, Sequences, SequenceStep
 from deployments.servable import Servable
+from deployments.states import States
 from deployments.tensors import Rows, Signature
 from serve_app.config.args import ModelArgs
 from serve_app.grpc.codec import GrpcCodec
@@ -27,6 +28,7 @@ MODEL = Signature(
     (spec("mean", "float32"), spec("n_out", "int64", 1), spec("sum_out", "float32")),
 )
 OPTIONS = SequenceOptions({"sum_in": "sum_out", "n_in": "n_out"})
+VISIBLE = Signature((spec("x", "float32"),), (spec("mean", "float32"),))
 
 
 class Averages:
@@ -49,11 +51,11 @@ class Averages:
 
 def made(options: SequenceOptions = OPTIONS) -> tuple[Sequences, Averages]:
     model = Averages()
-    return Sequences(MODEL, options, model.submit), model
+    return Sequences(States(MODEL, options.states), options, model.submit), model
 
 
 async def ask(sequences: Sequences, number: int | str, x: float, start: bool = False, end: bool = False) -> float:
-    rows = sequences.signature.check({"x": np.array([x], np.float32)})
+    rows = VISIBLE.check({"x": np.array([x], np.float32)})
     answer = await sequences.submit(rows, None, SequenceStep(number, start, end))
     assert len(answer.outputs) == 1
     return float(answer.outputs[0][0])
@@ -106,7 +108,7 @@ def test_what_is_not_under_way_is_refused_in_words() -> None:
         assert await ask(sequences, "five", 2, start=True) == 2, "a start begins anew"
         with pytest.raises(InvalidInput, match="expected parameter 'sequence_id'"):
             await ask(sequences, 0, 1, start=True)
-        rows = sequences.signature.check({"x": np.ones(2, np.float32)})
+        rows = VISIBLE.check({"x": np.ones(2, np.float32)})
         with pytest.raises(InvalidInput, match="one row a request, got 2"):
             await sequences.submit(rows, None, SequenceStep(1, True))
         with pytest.raises(InvalidInput, match="expected parameter 'sequence_id'"):
@@ -165,7 +167,7 @@ def test_states_that_cannot_be(states: dict[str, str], text: str) -> None:
     assert text in str(raised.value)
 
 
-@pytest.mark.parametrize("key", [{"before": "m:f"}, {"cache_mb": 1}, {"allowed_lengths": [8]}])
+@pytest.mark.parametrize("key", [{"cache_mb": 1}, {"allowed_lengths": [8]}])
 def test_what_would_not_know_the_states_is_refused(key: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(key))}: expected none beside sequences"):
         ModelArgs.parse({"name": "m", "source": "m.keras", "sequences": {"states": {"h": "g"}}, **key})
@@ -173,7 +175,7 @@ def test_what_would_not_know_the_states_is_refused(key: dict[str, Any]) -> None:
 
 def servable() -> Servable:
     sequences, model = made()
-    return Servable("mean", "1", sequences.signature, model, 8, sequences=sequences)
+    return Servable("mean", "1", VISIBLE, model, 8, sequences=sequences)
 
 
 def request(x: float, **parameters: Any) -> dict[str, Any]:
