@@ -79,10 +79,6 @@ def write(out: Path, model: str, result: dict[str, Any]) -> None:
     path.write_text(json.dumps({"targets": goals, "rows": found}, indent=1) + "\n")
     text = report.markdown(lines, goals, found[model]["machine"], result["rounds"])
     (out / "side_by_side.md").write_text(text)
-    if out == RESULTS:
-        readme = (ROOT / "README.md").read_text()
-        updated = report.into_readme(readme, goals, found[model]["machine"], result["rounds"])
-        (ROOT / "README.md").write_text(updated)
     side_by_side_plot.plot(lines, out / "side_by_side.png")
     for goal in goals:
         if goal["value"] is not None:

@@ -51,7 +51,7 @@ def _median(values: list[float | None]) -> float | None:
 def markdown(found: list[Line], targets: list[dict[str, Any]], machine: Mapping[str, Any], rounds: int) -> str:
     """Return the targets, then a table a model, form and load."""
     cpu, cores = machine["cpu"], machine["cores"]
-    text = [f"{cores} cores of {cpu}; medians of {rounds} rounds in one run.", "", *_targets(targets)]
+    text = [f"{cores} cores of {cpu}; medians of {rounds} rounds in one run.", "", *targets_table(targets)]
     for model in dict.fromkeys(line["model"] for line in found):
         text += ["", f"### {ROWS[model].about}", ""]
         text += _in_process([line for line in found if line["model"] == model and line["load"] == IN_PROCESS_LOAD])
@@ -59,20 +59,8 @@ def markdown(found: list[Line], targets: list[dict[str, Any]], machine: Mapping[
     return "\n".join(text) + "\n"
 
 
-BEGIN, END = "<!-- side by side: written by `python -m bench` -->", "<!-- end -->"
-
-
-def into_readme(text: str, targets: list[dict[str, Any]], machine: Mapping[str, Any], rounds: int) -> str:
-    """Return a README's `text` with the targets' table between its marks; unchanged where it has none."""
-    start, end = text.find(BEGIN), text.find(END)
-    if not 0 <= start < end:
-        return text
-    about = f"{machine['cores']} cores of {machine['cpu']}, medians of {rounds} rounds in one run:"
-    table = "\n".join([about, "", *_targets(targets)])
-    return f"{text[: start + len(BEGIN)]}\n{table}\n{text[end:]}"
-
-
-def _targets(targets: list[dict[str, Any]]) -> list[str]:
+def targets_table(targets: list[dict[str, Any]]) -> list[str]:
+    """Return the targets, met and missed, as the lines of a Markdown table."""
     head = ["| target | wanted | measured | against | |", "|---|---|---|---|---|"]
     rows = [
         f"| {each['what']} | {each['sign']} {each['wanted']:g} | "

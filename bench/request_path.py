@@ -19,12 +19,14 @@ from typing import Any
 
 import numpy as np
 
+from bench import machine
 from deployments.execution import Answer
 from deployments.servable import Servable
 from deployments.tensors import Rows, Signature, TensorSpec
 from serve_app.config.surface import Limits
 from serve_app.http.model_routes import ModelRoutes
 
+OUT = Path(__file__).parent / "results" / "request_path.json"
 FLOAT32 = np.dtype(np.float32)
 HEADERS = [
     (b"host", b"localhost:8000"),
@@ -121,14 +123,14 @@ async def measure(rows: dict[str, tuple[Case, int]], rounds: int) -> dict[str, f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, default=OUT, help="where the result goes")
     parser.add_argument("--rounds", type=int, default=200)
     arguments = parser.parse_args()
     best = asyncio.run(measure(cases(), arguments.rounds))
     for name, microseconds in best.items():
         print(f"{name:36} {microseconds:10.1f} µs")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({name: round(value, 2) for name, value in best.items()}, indent=1))
+    told = {"machine": machine.moment(), "us": {name: round(value, 2) for name, value in best.items()}}
+    arguments.json.write_text(json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,27 @@
 """What a response cache costs and saves in process: an MLP of 16-64x4-16, computed, found in memory, and not found.
 
-python -m bench.response_cache
+python -m bench.response_cache     # half a minute; writes bench/results/response_cache.json
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+OUT = Path(__file__).parent / "results" / "response_cache.json"
 ASKED = 20_000
 ROUNDS = 3
 
 
 def main() -> None:
-    """Measure and print microseconds, medians, a line a round."""
+    """Measure and print microseconds, medians, a line a round; write the rounds' medians."""
+    from bench import machine
     from bench.pipelines import model
     from deployments.coalescing import CoalesceOptions, make_coalescer
     from deployments.loading.keras_model import from_keras
@@ -32,9 +36,13 @@ def main() -> None:
     same = [{"x": np.full((1, 16), 0.5, np.float32)}] * ASKED
     others = [{"x": row} for row in np.random.default_rng(0).random((ASKED, 1, 16), np.float32)]
     print(plan.summary())
+    rounds = []
     for _ in range(ROUNDS):
         ways = (("computed", plain, same), ("found", kept, same), ("not found", kept, others))
-        print({name: asyncio.run(_median_us(servable, requests)) for name, servable, requests in ways})
+        rounds.append({name: asyncio.run(_median_us(servable, requests)) for name, servable, requests in ways})
+        print(rounds[-1])
+    us = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
+    OUT.write_text(json.dumps({"machine": machine.moment(), "rounds": ROUNDS, "us": us}, indent=1) + "\n")
 
 
 async def _median_us(servable: Any, requests: list[Any]) -> float:

@@ -93,12 +93,6 @@ def test_targets_are_ratios_to_the_best_peer() -> None:
         "| MLP JSON, 1 client, p50 over the best peer server | at most 0.4 | **0.5** | PyTriton, 1 | missed |" in text
     )
     assert "| json | 1 client | **keras-solo** | 0.500 |" in text
-    readme = report.into_readme(
-        f"a\n{report.BEGIN}\nold\n{report.END}\nz\n", list(found.values()), {"cpu": "X", "cores": 2}, 1
-    )
-    assert readme.startswith(f"a\n{report.BEGIN}\n2 cores of X, medians of 1 rounds")
-    assert readme.endswith(f"| not measured |\n{report.END}\nz\n")
-    assert "old" not in readme
 
 
 @pytest.mark.slow
