@@ -26,12 +26,13 @@ def summary(results: Results) -> str:
     return wrapped(
         f"Measured on {cores(rows['machine'])}, busy and shared, ratios within one run (`python -m "
         f"bench.single_predict mlp`, `python -m bench mlp`): an MLP 16-64-64-64-64-10 takes "
-        f"**{number(plan_ms, 2)} ms** in process, **{factor:,.0f} times** faster than `model.predict`; over HTTP as JSON "
-        f"**{took['keras-solo']} ms**, where a hand-written uvicorn app takes {took['uvicorn + XLA']} ms with an XLA "
-        f"function and {took['uvicorn + model.predict']} ms with `model.predict`, MLServer {took['MLServer']}, LitServe "
-        f"{took['LitServe']}, BentoML {took['BentoML']} and Triton (PyTriton) {number(triton_ms, 2)}. On an H200, in "
-        f"process, over the time of a CUDA graph written by hand in PyTorch: the MLP **{mlp_graph['ratio']:.2f}**, "
-        f"ResNet50 {float32['ratio']:.2f} in float32 and **{tf32['ratio']:.2f}** in TF32 ({number(tf32['p50_ms'], 2)} ms)."
+        f"**{number(plan_ms, 2)} ms** in process, **{factor:,.0f} times** faster than `model.predict`; over HTTP as "
+        f"JSON **{took['keras-solo']} ms**, where a hand-written uvicorn app takes {took['uvicorn + XLA']} ms with an "
+        f"XLA function and {took['uvicorn + model.predict']} ms with `model.predict`, MLServer {took['MLServer']}, "
+        f"LitServe {took['LitServe']}, BentoML {took['BentoML']} and Triton (PyTriton) {number(triton_ms, 2)}. On an "
+        f"H200, in process, over the time of a CUDA graph written by hand in PyTorch: the MLP "
+        f"**{mlp_graph['ratio']:.2f}**, ResNet50 {float32['ratio']:.2f} in float32 and **{tf32['ratio']:.2f}** in TF32 "
+        f"({number(tf32['p50_ms'], 2)} ms)."
     )
 
 

@@ -16,7 +16,7 @@ FAULTS = {
     "kill_infrastructure: haproxy": "`kill -9` HAProxy",
     "rolling_update: spare_slot": "new version by `serve deploy`, spare slot",
     "rolling_update: no_spare_slot": "new version by `serve deploy`, no spare slot",
-    "followed_folder: ten_models": "ten models of a followed folder: versions added, replaced, half written, broken, removed",
+    "followed_folder: ten_models": "ten models of a followed folder: versions added, replaced, broken, removed",
     "failing_model: fails": "a model begins to fail every prediction",
     "failing_model: hangs": "a prediction hangs on the device thread",
     "failing_model: hangs_inline": "a prediction hangs on the event loop",

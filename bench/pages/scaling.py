@@ -84,6 +84,7 @@ def nodes(results: Results) -> str:
     return wrapped(
         f"Seen: {', '.join(what for what, good in checks.items() if good)}{'; **not**: ' * bool(failed)}{failed}. "
         f"The cable of one node {killed['link']} under load: {sum(each['count'] for each in load):,} sent, "
-        f"{lost or 'none'} lost, the slowest answered after {max(each['most_ms'] for each in load) / 1e3:.1f} s; the new node used "
-        f"{told['joined_and_used_after_s']:.0f} s after `ray start` began. {measured(told['machine'])}"
+        f"{lost or 'none'} lost, the slowest answered after {max(each['most_ms'] for each in load) / 1e3:.1f} s; "
+        f"the new node used {told['joined_and_used_after_s']:.0f} s after `ray start` began. "
+        f"{measured(told['machine'])}"
     )

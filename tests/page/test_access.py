@@ -16,7 +16,7 @@ TOKEN = "the-token-of-the-page"
 
 def test_the_page_asks_for_a_token_and_works_with_it(tmp_path: Path) -> None:
     with (
-        page_server(tmp_path / "log", with_digits=False, token=TOKEN) as server,
+        page_server(tmp_path / "log", which="plain", token=TOKEN) as server,
         chromium(tmp_path / "profile") as tab,
     ):
         with pytest.raises(urllib.error.HTTPError, match="401"):

@@ -20,7 +20,7 @@ def tab(tmp_path: Path) -> Iterator[Tab]:
 
 
 def test_a_model_that_is_down_says_why_and_comes_back(tab: Tab, tmp_path: Path) -> None:
-    with page_server(tmp_path / "log", with_digits=False) as server:
+    with page_server(tmp_path / "log", which="plain") as server:
         tab.open(f"{server.url}/#simple")
         tab.wait("document.querySelector('.try-values .primary')")
         assert "3 of 3 models ready" in tab.text("#server")
@@ -37,7 +37,7 @@ def test_a_model_that_is_down_says_why_and_comes_back(tab: Tab, tmp_path: Path) 
 
 
 def test_a_model_that_is_loading_is_shown_as_such(tab: Tab, tmp_path: Path) -> None:
-    with page_server(tmp_path / "log", with_digits=False) as server:
+    with page_server(tmp_path / "log", which="plain") as server:
         server.set_state("half", "LOADING", "the model is loading")
         tab.open(f"{server.url}/#half")
         tab.wait("document.querySelector('article.panel .trouble')?.textContent.includes('the model is loading')")
@@ -46,7 +46,7 @@ def test_a_model_that_is_loading_is_shown_as_such(tab: Tab, tmp_path: Path) -> N
 
 
 def test_a_prediction_that_finds_its_model_down_is_told(tab: Tab, tmp_path: Path) -> None:
-    with page_server(tmp_path / "log", with_digits=False) as server:
+    with page_server(tmp_path / "log", which="plain") as server:
         tab.open(f"{server.url}/#simple")
         tab.wait("document.querySelector('.try-values .primary')")
         server.set_state("simple", "UNAVAILABLE", "out of memory")
@@ -58,7 +58,7 @@ def test_a_prediction_that_finds_its_model_down_is_told(tab: Tab, tmp_path: Path
 def test_a_server_that_is_gone_is_said_to_be_and_found_again(tab: Tab, tmp_path: Path) -> None:
     port = free_port()
     with contextlib.ExitStack() as running:
-        server = running.enter_context(page_server(tmp_path / "log", port, with_digits=False))
+        server = running.enter_context(page_server(tmp_path / "log", port, which="plain"))
         tab.open(f"{server.url}/#simple")
         tab.wait("document.querySelector('.try-values .primary')")
         assert tab.text("#alarm") == ""
@@ -66,6 +66,6 @@ def test_a_server_that_is_gone_is_said_to_be_and_found_again(tab: Tab, tmp_path:
         tab.wait("document.querySelector('#alarm').textContent.includes('does not answer')")
         assert tab.text("#server") == "not reachable"
         assert tab.run("document.querySelector('.model-body').inert") is True
-    with page_server(tmp_path / "log", port, with_digits=False):
+    with page_server(tmp_path / "log", port, which="plain"):
         tab.wait("document.querySelector('#alarm').textContent === ''")
         tab.wait("document.querySelector('.model-body').inert === false")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.chromium import Tab, chromium
+from tests.support.looks import is_light, unnamed, weak_texts
 from tests.support.page_server import ROOT, PageServer, page_server
 
 Points = list[tuple[float, float]]
@@ -336,15 +337,9 @@ def test_nothing_sticks_out_of_a_phone(tab: Tab, width: int) -> None:
 def test_everything_operable_has_a_name(tab: Tab) -> None:
     for name in ("Picture", "Values", "Draw"):
         choose_tab(tab, name)
-        nodes = tab.send("Accessibility.getFullAXTree")["nodes"]
-        roles = {"button", "link", "tab", "textbox", "img", "image", "table", "application"}
-        named = [
-            (node["role"]["value"], node.get("name", {}).get("value", ""))
-            for node in nodes
-            if not node.get("ignored") and node.get("role", {}).get("value") in roles
-        ]
-        assert len(named) > 15
-        assert [role for role, label in named if not label.strip() and role != "image"] == []
+        met, without = unnamed(tab)
+        assert met > 15
+        assert without == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -352,34 +347,10 @@ def test_text_can_be_read_in_light_and_dark(tab: Tab, scheme: str) -> None:
     tab.prefer(scheme)
     draw(tab, "7")
     verdict(tab, "draw")
-    script = """(() => {
-        const rgb = (css) => css.match(/[\\d.]+/g).map(Number);
-        const ground = (node) => { for (; node; node = node.parentElement) {
-            const c = rgb(getComputedStyle(node).backgroundColor); if (c.length === 3 || c[3] > 0) return c; } };
-        const texts = document.querySelectorAll(
-            'main p, main th, main td, main dt, main dd, main button, main code, .bar a');
-        return [...texts].filter(n => n.offsetWidth && n.textContent.trim())
-            .map(n => [n.textContent.slice(0, 30), rgb(getComputedStyle(n).color), ground(n)]);
-    })()"""
-    texts = tab.run(script)
-    assert len(texts) > 40
-    weak = [(text, contrast(ink, ground)) for text, ink, ground in texts if contrast(ink, ground) < 4.5]
+    texts, weak = weak_texts(tab)
+    assert texts > 40
     assert weak == []
-    light = luminance(tab.run("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"))
-    assert (light > 0.5) == (scheme == "light")
-
-
-def luminance(rgb: list[float]) -> float:
-    """WCAG 2.2's relative luminance."""
-    linear = [
-        c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in (channel / 255 for channel in rgb[:3])
-    ]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(ink: list[float], ground: list[float]) -> float:
-    bright, dim = sorted([luminance(ink), luminance(ground)], reverse=True)
-    return (bright + 0.05) / (dim + 0.05)
+    assert is_light(tab) == (scheme == "light")
 
 
 def test_tabs_follow_the_arrow_keys(tab: Tab) -> None:

@@ -37,6 +37,8 @@ FLAGS = (
     "about:blank",
 )
 WAIT_S = 30.0
+KEYS = {"Tab": {"windowsVirtualKeyCode": 9}, "Enter": {"windowsVirtualKeyCode": 13, "text": "\r"}}
+"""What Chromium needs beside the name, to do by itself what these keys do."""
 
 
 class CommandError(AssertionError):
@@ -138,7 +140,7 @@ class Tab:
 
     def key(self, key: str, times: int = 1) -> None:
         """Press a key."""
-        text = {"text": key} if len(key) == 1 else {}
+        text: dict[str, Any] = {"text": key} if len(key) == 1 else KEYS.get(key, {})
         for _ in range(times):
             self.send("Input.dispatchKeyEvent", type="keyDown", key=key, code="Space" if key == " " else key, **text)
             self.send("Input.dispatchKeyEvent", type="keyUp", key=key)

@@ -20,7 +20,12 @@ from typing import Any
 from serve_app.front.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 120.0
+START_S = 180.0
+KINDS = (
+    "mlp", "cnn", "lstm", "gru", "transformer", "embedding", "text", "several", "custom", "regularised", "seeded",
+    "any_length", "mobilenet_v2",
+)  # fmt: skip
+"""Of `tests.support.architectures`; one of the large ones."""
 
 
 class FixedDirectory:
@@ -48,27 +53,56 @@ def digits() -> Any:
     return Servable("digits", "1", model.signature, coalescer, 4, labels=labels, plan_report=plan.report)
 
 
-def application(with_digits: bool, token: str | None = None) -> Any:
-    """Return the ASGI app: the gateway, and each model's own routes below its prefix.
+def kinds() -> list[Any]:
+    """Return every kind of model of the correctness matrix, planned without being timed."""
+    from deployments.coalescing import CoalesceOptions, make_coalescer
+    from deployments.loading.keras_model import from_keras
+    from deployments.planning.plan import PlanOptions, make_plan
+    from deployments.servable import Servable
+    from tests.support import architectures
 
-    The digits model needs TensorFlow and a plan; the others are numpy functions and start at once.
-    """
+    made = []
+    for name in KINDS:
+        model = from_keras(architectures.build(name))
+        plan = make_plan(model, PlanOptions(allowed_batch_sizes=(1, 2), budget_s=0, only=("tf.function",)))
+        coalescer = make_coalescer(plan, CoalesceOptions(max_batch_size=2))
+        made.append(Servable(name, "1", plan.signature, coalescer, 2, plan_report=plan.report))
+    return made
+
+
+def plain(count: int | None) -> list[Any]:
+    """Return models of numpy functions, which start at once: one of each kind, or so many."""
+    from tests.support import routes_harness as harness
+
+    if count is None:
+        return [harness.simple(), harness.simple_string(), harness.identity("float16", 4, name="half")]
+    return [harness.identity("float32", 4, name=f"model-{number:02}") for number in range(count)]
+
+
+def servables(which: str) -> list[Any]:
+    """Return the models of a server of that kind; see `page_server`."""
+    if which == "kinds":
+        return kinds()
+    if which == "digits":
+        return [*plain(None), digits()]
+    return plain(int(which) if which.isdigit() else None)
+
+
+def application(which: str, token: str | None = None) -> Any:
+    """Return the ASGI app: the gateway, and each model's own routes below its prefix."""
     from serve_app.cluster.directory import DeployedModel
     from serve_app.config.tokens import Tokens, TokenSource
     from serve_app.http.forwarding import Forwarder
     from serve_app.http.gateway_routes import GatewayRoutes
     from serve_app.http.guard import guarded, is_ready_path
     from serve_app.http.model_routes import ModelRoutes
-    from tests.support import routes_harness as harness
 
-    servables = [harness.simple(), harness.simple_string(), harness.identity("float16", 4, name="half")]
-    if with_digits:
-        servables.append(digits())
-    models = {s.name: DeployedModel(s.name, "1", s.name, f"/v2/models/{s.name}", "READY", "", 1) for s in servables}
+    served = servables(which)
+    models = {s.name: DeployedModel(s.name, "1", s.name, f"/v2/models/{s.name}", "READY", "", 1) for s in served}
     directory = FixedDirectory(models)
     tokens = None if token is None else Tokens(TokenSource(None), frozenset({token}))
     gateway = GatewayRoutes(directory, Forwarder("http://127.0.0.1:9", 1000), 1000, tokens)  # type: ignore[arg-type]
-    routes = {f"/v2/models/{one.name}": guarded(ModelRoutes(one), tokens, is_ready_path) for one in servables}
+    routes = {f"/v2/models/{one.name}": guarded(ModelRoutes(one), tokens, is_ready_path) for one in served}
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         path = scope.get("path", "")
@@ -106,11 +140,15 @@ class PageServer:
 
 @contextlib.contextmanager
 def page_server(
-    log: Path, port: int | None = None, with_digits: bool = True, token: str | None = None
+    log: Path, port: int | None = None, which: str = "digits", token: str | None = None
 ) -> Iterator[PageServer]:
-    """Run the server until the block ends."""
+    """Run the server until the block ends.
+
+    `which`: `plain`, three models of numpy functions; `digits`, these and the digits model; `kinds`, every kind of the
+    correctness matrix; a number, so many models of numpy functions.
+    """
     port = port or free_port()
-    command = [sys.executable, "-m", "tests.support.page_server", str(port), "digits" if with_digits else "plain"]
+    command = [sys.executable, "-m", "tests.support.page_server", str(port), which]
     command += [] if token is None else [token]
     environ = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
     with log.open("wb") as output:
@@ -138,5 +176,5 @@ def _wait(server: PageServer, log: Path) -> None:
 if __name__ == "__main__":
     import uvicorn
 
-    app = application(sys.argv[2] == "digits", *sys.argv[3:])
+    app = application(*sys.argv[2:])
     uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", lifespan="off")
