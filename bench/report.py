@@ -90,6 +90,8 @@ def _table(found: list[Line]) -> list[str]:
         ratio = f"{line['p50_ms'] / own['p50_ms']:.2f}" if own and line["p50_ms"] and own["p50_ms"] else ""
         per_s = f"{line['per_s']:,.0f}" + (f" of {line['rate_per_s']:,.0f}" if "rate_per_s" in line else "")
         name = f"**{line['server']}**" if line["server"] == OURS else line["server"]
+        if line["errors"]:
+            name += f" ({line['errors'] / line['count']:.1%} without a 200)"
         cells = [line["form"], line["load"], name, *(_ms(line[key]) for key in FIGURES[:3]), per_s, ratio]
         text.append("| " + " | ".join([*cells, _ms(line["added_ms"]) if "added_ms" in line else ""]) + " |")
     return text

@@ -1,16 +1,37 @@
-// All models in one table; on a phone every row is a card.
+// All models in one table; on a phone every row is a card. Many models scroll in their own box, and can be looked up.
 
 import { el, setText } from "./dom.js";
 import { count, factor, ms, shape } from "./numbers.js";
 
 const COLUMNS = ["Model", "State", "Device", "Precision", "Inputs", "Outputs", "One prediction", "vs model.predict", "Replicas", "Now"];
 
+const MANY = 12;
+
 /** Returns {node, show, live}: rows are the overview's; `details(name)` gives what is known of a ready model. */
 export function modelTable() {
   const body = el("tbody");
   const rows = new Map();
-  const node = el("table", { class: "models", "aria-labelledby": "models-title" },
+  const table = el("table", { class: "models", "aria-labelledby": "models-title" },
     el("thead", {}, el("tr", {}, COLUMNS.map((title) => el("th", { scope: "col", text: title })))), body);
+  const none = el("p", { class: "quiet", role: "status" });
+  const wanted = el("input", { type: "search", class: "wanted", "aria-label": "Show models whose name contains",
+    placeholder: "name contains …", oninput: () => narrow() });
+  const box = el("div", { class: "scroller" }, table);
+  const node = el("div", {}, wanted, box, none);
+  let shown = null;
+  const narrow = () => {
+    const text = wanted.hidden ? "" : wanted.value.trim().toLowerCase();
+    for (const [name, row] of rows) row.node.hidden = !name.toLowerCase().includes(text);
+    const found = [...rows.values()].filter((row) => !row.node.hidden).length;
+    setText(none, found || !rows.size ? "" : `No model's name contains “${wanted.value.trim()}”.`);
+  };
+  /** Scrolls the box, not the page, to a row that is out of sight. */
+  const reveal = (row) => {
+    const [place, frame] = [row.getBoundingClientRect(), box.getBoundingClientRect()];
+    if (place.top < frame.top + place.height || place.bottom > frame.bottom) {
+      box.scrollTop += place.top - frame.top - frame.height / 2;
+    }
+  };
   const show = (models, details, chosen) => {
     for (const [name, row] of rows) {
       if (!models.some((model) => model.name === name)) {
@@ -25,6 +46,11 @@ export function modelTable() {
       }
       rows.get(model.name).show(model, details(model.name), model.name === chosen);
     }
+    wanted.hidden = models.length <= MANY;
+    box.classList.toggle("many", models.length > MANY);
+    narrow();
+    if (chosen !== shown) reveal(rows.get(chosen).node);
+    shown = chosen;
   };
   const live = (name, rate) => rows.get(name)?.live(rate);
   return { node, show, live };

@@ -24,6 +24,11 @@ from serve_app.config.pipeline_args import PipelineArgs
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 _BLOCK = re.compile(r"^([ ]*)```(\w+)\n(.*?)^[ ]*```", re.DOTALL | re.MULTILINE)
+OTHERS = {
+    "args", "deployments", "name", "import_path", "route_prefix", "grpc_options", "tracing_config", "scrape_configs",
+    "version_policy", "deployment",
+}  # fmt: skip
+"""Keys that are no model's: Serve's, Prometheus's, and those of `model.yaml`."""
 APPLICATIONS: dict[str, Any] = {
     "serve_app:model_app": ModelArgs,
     "serve_app:pipeline_app": PipelineArgs,
@@ -46,7 +51,7 @@ def blocks(kind: str) -> list[Any]:
 
 @pytest.mark.parametrize("block", blocks("yaml"))
 def test_configs_are_what_the_server_takes(block: str) -> None:
-    said = yaml.safe_load(block.replace(", …]", "]"))
+    said = yaml.safe_load(block)
     for one in said if isinstance(said, list) else [said]:
         _check(one)
 
@@ -57,18 +62,12 @@ def _check(said: dict[str, Any]) -> None:
         schema = APPLICATIONS[said.get("import_path", _application(said["args"]))]
         schema.parse(said["args"])
     for deployment in said.get("deployments", ()):
-        DeploymentSchema.model_validate(deployment) if hasattr(DeploymentSchema, "model_validate") else (
-            DeploymentSchema.parse_obj(deployment)
-        )
+        DeploymentSchema.model_validate(deployment)
         if "logging_config" in deployment:
             LoggingConfig(**deployment["logging_config"])
     if "grpc_options" in said:
         gRPCOptionsSchema(**said["grpc_options"])
-    known = {
-        "args", "deployments", "name", "import_path", "route_prefix", "grpc_options", "tracing_config", "scrape_configs",
-        "version_policy", "deployment", *ModelArgs.model_fields,
-    }  # fmt: skip
-    assert set(said) <= known
+    assert set(said) <= {*OTHERS, *ModelArgs.model_fields}
 
 
 def _application(args: dict[str, Any]) -> str:

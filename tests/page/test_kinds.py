@@ -14,6 +14,9 @@ from tests.support.chromium import Tab, chromium
 from tests.support.looks import is_light, unnamed, weak_texts
 from tests.support.page_server import KINDS, PageServer, page_server
 
+PICTURES = {"mobilenet_v2"}
+CELLS = "[...document.querySelectorAll('.output .values')].map(one => [...one.children].map(s => s.textContent))"
+
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
@@ -40,7 +43,7 @@ def opened(tab: Tab, server: PageServer, name: str, width: int = 1240, scheme: s
 
 def typed(tab: Tab) -> list[Any]:
     """Return what stands in the form, an array an input."""
-    tab.run("[...document.querySelectorAll('[role=tab]')].find(one => one.textContent === 'Values').click()")
+    tab.run("[...document.querySelectorAll('[role=tab]')].find(one => one.textContent === 'Values')?.click()")
     return list(tab.run("[...document.querySelectorAll('.field textarea')].map(one => JSON.parse(one.value))"))
 
 
@@ -67,22 +70,20 @@ def test_every_kind_answers_its_example(browser: Tab, kinds: PageServer, name: s
     tab = opened(browser, kinds, name)
     values = typed(tab)
     tab.click(".try-values .primary")
-    wanted = asked(kinds, name, values)
-    tab.wait(f"document.querySelectorAll('.output').length === {len(wanted)}")
-    shown = tab.run(
-        "[...document.querySelectorAll('.output .values')].map(one => [...one.children].map(s => +s.textContent))"
-    )
-    for cells, output in zip(shown, wanted, strict=True):
-        assert cells, "no value is shown"
-        np.testing.assert_allclose(cells, output.ravel()[: len(cells)], rtol=1e-2, atol=1e-3)
+    outputs = len(kinds.get_json(f"/v2/models/{name}")["outputs"])
+    tab.wait(f"document.querySelectorAll('.output').length === {outputs}")
+    shown = [[float(cell) for cell in cells if "more" not in cell] for cells in tab.run(CELLS)]
+    assert all(shown)
+    if name not in PICTURES:  # too many values for a field
+        for cells, output in zip(shown, asked(kinds, name, values), strict=True):
+            np.testing.assert_allclose(cells, output.ravel()[: len(cells)], rtol=1e-2, atol=1e-3)
     assert tab.problems == []
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_can_be_read_and_operated(browser: Tab, kinds: PageServer, name: str) -> None:
     tab = opened(browser, kinds, name, 320, "dark")
-    values = typed(tab)
-    assert values
+    assert len(typed(tab)) > 0 or name in PICTURES
     assert tab.run("document.documentElement.scrollWidth") <= 320
     assert weak_texts(tab)[1] == []
     assert not is_light(tab)
@@ -133,3 +134,23 @@ def test_every_model_is_reached_by_the_keyboard(browser: Tab, many: tuple[int, P
         tab.run(f"document.querySelector('a[href=\"#model-{count - 1:02}\"]').focus()")
         tab.key("Enter")
         tab.wait(f"document.querySelector('article[aria-label=\"Model model-{count - 1:02}\"]')")
+
+
+def test_many_models_are_looked_up_by_name(browser: Tab, many: tuple[int, PageServer]) -> None:
+    count, server = many
+    tab = opened(browser, server, f"model-{count - 1:02}")
+    hidden = tab.run("document.querySelector('.wanted').hidden")
+    assert hidden == (count <= 12)
+    if hidden:
+        return
+    assert tab.run("document.querySelector('#model').getBoundingClientRect().top") < 700, "the model is in sight"
+    row = "document.querySelector('tr.current').getBoundingClientRect()"
+    frame = "document.querySelector('.scroller').getBoundingClientRect()"
+    assert tab.run(f"{row}.top > {frame}.top && {row}.bottom <= {frame}.bottom"), "and so is its row"
+    look = """(text) => { const one = document.querySelector('.wanted'); one.value = text;
+        one.dispatchEvent(new Event('input')); return [...document.querySelectorAll('.models tbody tr')]
+        .filter(row => row.offsetHeight).map(row => row.querySelector('a').textContent); }"""
+    assert tab.run(f"({look})('EL-3')") == [f"model-3{digit}" for digit in range(10)]
+    assert tab.run(f"({look})('nothing')") == []
+    assert tab.text(".scroller + [role=status]") == "No model's name contains “nothing”."
+    assert len(tab.run(f"({look})('')")) == count

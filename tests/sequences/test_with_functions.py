@@ -132,8 +132,10 @@ def test_samples_are_what_clients_send_and_the_states_are_zeros(tmp_path: Path) 
     assert planned.samples is None
     assert planned.rows is not None
     seen, x, steps = planned.rows
-    np.testing.assert_array_equal(x, [[2, 2, 0, 0], [0, 0, 1, 1]])
-    assert (seen.tolist(), steps.tolist()) == ([[0] * 4] * 2, [[0]] * 2)
+    np.testing.assert_array_equal(x[:2], [[2, 2, 0, 0], [0, 0, 1, 1]])
+    assert len(seen) == len(steps) == len(x)
+    assert not seen.any()
+    assert not steps.any()
 
 
 def of_states(seen_next: Array, scores: Array) -> Array:
