@@ -6,8 +6,8 @@
 
 Each server is started once for its row, holds its first answers against `model(x)`, and is asleep (SIGSTOP) while
 others are measured. Figures are medians over the rounds; ratios are of medians within one run. Writes
-`bench/results/side_by_side.json`, a Markdown table and a plot, and the README's table of targets; rows that were not
-run keep their earlier figures.
+`bench/results/side_by_side.json`, a Markdown table and a plot; rows that were not run keep their earlier figures.
+`python -m bench.pages` takes the targets and the README's sentence from it.
 """
 
 from __future__ import annotations

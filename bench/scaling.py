@@ -90,7 +90,7 @@ def _hits(points: list[dict[str, Any]], key: str) -> str:
 @contextmanager
 def napping(folder: Path, count: int) -> Iterator[Served]:
     """Serve `count` replicas of the sleeping model; plans are kept, so that only the first server measures."""
-    args = {"allowed_batch_sizes": BATCH_SIZES, "plan_budget_s": 8, "plan_cache": str(folder / "plans")}
+    args = {"allowed_batch_sizes": BATCH_SIZES, "plan_budget_s": 60, "plan_cache": str(folder / "plans")}
     app = application("nap", "bench.scaling_models:napping", {**args, "device": "cpu"})
     # A tenth of a logical CPU: sleeping needs none, and two cores are to hold four replicas.
     deployment = {"name": "KerasReplica", "num_replicas": count, "ray_actor_options": {"num_cpus": 0.1}}

@@ -8,13 +8,12 @@ from dataclasses import replace
 
 from deployments.coalescing import CoalesceOptions, SwitchingCoalescer, make_coalescer
 from deployments.execution import Answer
+from deployments.processing.pace import Pace
 from deployments.tensors import Arrays, Rows
 
 Run = Callable[[Arrays, int], Arrays]
 FIRST_GUESS_S = 1e-3
 """What a function that nobody has timed is taken to cost a row."""
-KEPT = 0.9
-"""How much of a slow call is remembered at the next: a function that is slow now and then does not hold the loop."""
 
 
 class FunctionExecutor:
@@ -29,7 +28,7 @@ class FunctionExecutor:
     def __init__(self, run: Run, max_batch_size: int, inline_bound_ms: float) -> None:
         self.batch_sizes = tuple(range(1, max_batch_size + 1))
         self._run = run
-        self._row_s = FIRST_GUESS_S
+        self._row = Pace(FIRST_GUESS_S)
         self._bound_s = inline_bound_ms / 1e3
         self.is_cheap = False
         """Whether a row may be run on the event loop."""
@@ -38,18 +37,17 @@ class FunctionExecutor:
         """Return the function's columns for `count` rows; raises what it raises."""
         started_s = time.perf_counter()
         outputs = self._run(arrays, count)
-        row_s = (time.perf_counter() - started_s) / count
-        self._row_s = max(row_s, KEPT * self._row_s + (1 - KEPT) * row_s)
-        self.is_cheap = self._row_s <= self._bound_s if self.is_cheap else self._row_s <= self._bound_s / 2
+        self._row.note((time.perf_counter() - started_s) / count)
+        self.is_cheap = self._row.expected_s <= (self._bound_s if self.is_cheap else self._bound_s / 2)
         return outputs
 
     def expected_s(self, count: int) -> float:
         """Return what `count` rows should take, in seconds, as measured lately."""
-        return self._row_s * count
+        return self._row.expected_s * count
 
     def is_inline(self, count: int) -> bool:
         """Return whether `count` rows may hold the event loop."""
-        return self.is_cheap and self._row_s * count <= self._bound_s
+        return self.is_cheap and self.expected_s(count) <= self._bound_s
 
 
 class Stage:

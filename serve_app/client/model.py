@@ -114,9 +114,7 @@ class Model:
 
     async def _predict(self, inputs: Any, deadline_s: float | None) -> Answer:
         """Predict; where the model refuses or is gone, look whether it has been redeployed, and try once more."""
-        connection = _connections.get(self._key())
-        if connection is None:
-            connection = await asyncio.to_thread(self._connect, deadline_s)
+        connection = await self._open(deadline_s)
         try:
             return await _predict_with(connection, inputs, deadline_s)
         except (NotReady, InvalidInput, UnknownModel, Unauthorized):
@@ -127,12 +125,15 @@ class Model:
 
     async def step(self, inputs: Any, deadline_s: float | None, step: SequenceStep) -> Answer:
         """Return the answer to one step of a sequence, sent once; `Sequence` is what users have."""
-        connection = _connections.get(self._key())
-        if connection is None:
-            connection = await asyncio.to_thread(self._connect, deadline_s)
+        connection = await self._open(deadline_s)
         signature = connection.description.signature
         rows = values.to_rows(signature, inputs)
         return values.to_answer(signature, await connection.step(rows.arrays, deadline_s, step))
+
+    async def _open(self, deadline_s: float | None) -> Connection:
+        """Return this process's connection, or a new one, without blocking the event loop."""
+        known = _connections.get(self._key())
+        return await asyncio.to_thread(self._connect, deadline_s) if known is None else known
 
     def _connect(self, deadline_s: float | None, not_before_s: float = float("-inf")) -> Connection:
         """Return this process's connection, made anew if it was described before `not_before_s`; blocking."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from deployments import formats
 from deployments.errors import ConfigError
 from serve_app.config.functions import Function, Tensor
+from serve_app.config.naming import Variable, Version
 from serve_app.config.tokens import SERVER_WIDE, TokenSource
 from serve_app.protocols.image.preprocess import Preprocess
 
@@ -83,7 +84,7 @@ def _keys(cls: type[BaseModel]) -> list[str]:
 class SurfaceArgs(Args):
     """Who may come in: the same keys for a model and for the gateway."""
 
-    token_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = SERVER_WIDE
+    token_env: Variable | None = SERVER_WIDE
     token_file: str | None = None
     cors_origins: tuple[str, ...] = ()
     shared_memory: bool = False
@@ -123,11 +124,11 @@ class SequencesArgs(BaseModel):
 
 
 class ModelArgs(SurfaceArgs):
-    """What one model is and how it is served. The README's table explains every key."""
+    """What one model is and how it is served. docs/configuration.md explains every key."""
 
     name: str
     source: str
-    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "1"
+    version: Version = "1"
     source_args: dict[str, Any] = {}
     source_sha256: Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")] | None = None
     source_options: dict[str, Any] = {}
@@ -193,11 +194,6 @@ class ModelArgs(SurfaceArgs):
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,128}", name) or name in {".", ".."}:
             raise ValueError("expected 1 to 128 letters, digits, '_', '-' or '.'")
         return name
-
-    @field_validator("version", mode="before")
-    @classmethod
-    def _version(cls, version: object) -> object:
-        return str(version) if isinstance(version, int) and not isinstance(version, bool) else version
 
     @field_validator("allowed_batch_sizes", "allowed_lengths")
     @classmethod

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from deployments.errors import ConfigError
 from serve_app.config.args import Args, SurfaceArgs
+from serve_app.config.naming import Variable
 from serve_app.config.tokens import TokenSource
 
 
@@ -32,7 +33,7 @@ class GatewayArgs(SurfaceArgs):
     model_control: Literal["none", "poll", "explicit"] = "none"
     model_poll_s: Annotated[float, Field(ge=0.1)] = 5.0
     model_load_limit_s: Annotated[float, Field(gt=0)] = 900.0
-    admin_token_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    admin_token_env: Variable | None = None
     admin_token_file: str | None = None
 
     @model_validator(mode="after")

@@ -1,9 +1,22 @@
-"""What a model is called where nobody has said so."""
+"""Names, versions and variables of a config, and what a model is called where nobody has said so."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+
+
+def _digits_as_text(version: object) -> object:
+    return str(version) if isinstance(version, int) and not isinstance(version, bool) else version
+
+
+Version = Annotated[str, BeforeValidator(_digits_as_text), Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+"""A version, which YAML may take for a number."""
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+"""The name of an environment variable."""
 
 
 def suggested_name(source: str) -> str:

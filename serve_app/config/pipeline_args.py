@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from serve_app.config.args import ModelArgs, SurfaceArgs
 from serve_app.config.functions import ADDRESS, Tensor
+from serve_app.config.naming import Version
 
 _NAME = r"^[A-Za-z0-9_-]{1,64}$"
 _PIPELINES = (
@@ -26,7 +27,7 @@ class Step(BaseModel):
 
     name: Annotated[str, Field(pattern=_NAME)]
     model: str | None = None
-    version: str | None = None
+    version: Version | None = None
     function: Annotated[str, Field(pattern=ADDRESS)] | None = None
     args: dict[str, Any] = {}
     per_row: bool | None = None
@@ -55,11 +56,6 @@ class Step(BaseModel):
     def _one(cls, raw: Any) -> Any:
         return (raw,) if isinstance(raw, str) else raw
 
-    @field_validator("version", mode="before")
-    @classmethod
-    def _version(cls, version: object) -> object:
-        return str(version) if isinstance(version, int) and not isinstance(version, bool) else version
-
     @model_validator(mode="after")
     def _kind(self) -> Step:
         if (self.model is None) == (self.function is None):
@@ -77,7 +73,7 @@ class PipelineArgs(SurfaceArgs):
     """What one pipeline is and how it is served."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
-    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "1"
+    version: Version = "1"
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
     models: tuple[ModelArgs, ...] = ()
     """The pipeline's own, in its process: no hop from step to step, and nobody else can ask them."""
@@ -90,11 +86,6 @@ class PipelineArgs(SurfaceArgs):
     max_body_mb: Annotated[float, Field(gt=0)] = 64.0
     server_timing: bool = True
     metrics: bool = True
-
-    @field_validator("version", mode="before")
-    @classmethod
-    def _version(cls, version: object) -> object:
-        return str(version) if isinstance(version, int) and not isinstance(version, bool) else version
 
     @model_validator(mode="after")
     def _steps(self) -> PipelineArgs:

@@ -13,8 +13,8 @@ from serve_app.config.serve_yaml import GATEWAY_APP
 
 _HEAD = """\
 # One application per model, and the gateway at /. Serve it with `solo serve FILE`, change a running server with
-# `solo deploy FILE`; on a cluster: `serve run FILE` or `serve deploy FILE`. The README's table explains every key of
-# `args`, and Serve's documentation those of `deployments`.
+# `solo deploy FILE`; on a cluster: `serve run FILE` or `serve deploy FILE`. keras-solo's docs/configuration.md explains
+# every key of `args`, and Serve's documentation those of `deployments`.
 """
 _SERVER = """\
 proxy_location: EveryNode

@@ -22,6 +22,7 @@ from deployments.errors import (
 from deployments.processing.before import by_row
 from deployments.processing.columns import Column, column
 from deployments.processing.function import UserFunction
+from deployments.processing.pace import Pace
 from deployments.processing.results import columns_of
 from deployments.tensors import Array, Arrays, TensorSpec
 from serve_app.client import Model
@@ -33,7 +34,6 @@ Call = Callable[[Columns, int, float | None], Awaitable[Arrays]]
 """Takes columns by input, their rows and the deadline; returns the outputs in the wired order."""
 CHEAP_S = 0.5e-3
 """A function runs on the event loop while its calls take less, and on a thread otherwise."""
-_KEPT = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def function_call(wired: Wired, specs: Mapping[str, TensorSpec | None], wanted: 
     function = wired.function
     assert function is not None
     taken = {name: _column(function, name, specs.get(name)) for name in wired.sources}
-    clock = _Clock()
+    pace = Pace(2 * CHEAP_S)
 
     def run(columns: Columns, count: int) -> Arrays:
         started_s = time.perf_counter()
@@ -148,13 +148,14 @@ def function_call(wired: Wired, specs: Mapping[str, TensorSpec | None], wanted: 
             result: Any = by_row(function, given, count)
         else:
             result = function(given)
-        clock.note(time.perf_counter() - started_s)
+        pace.note(time.perf_counter() - started_s)
         if wired.outputs:
             return columns_of(result, wired.outputs, count, wired.per_row, function.owner)
         return _undeclared(result, wanted, count, wired.per_row)
 
     async def call(columns: Columns, count: int, deadline_s: float | None) -> Arrays:  # noqa: ARG001 - as every Call
-        return run(columns, count) if clock.is_cheap else await asyncio.to_thread(run, columns, count)
+        is_cheap = pace.expected_s <= CHEAP_S
+        return run(columns, count) if is_cheap else await asyncio.to_thread(run, columns, count)
 
     return call
 
@@ -182,17 +183,3 @@ def _undeclared(result: Any, wanted: tuple[str | None, ...], count: int, per_row
             raise PredictionFailed(f"its function returned no column of {count} rows{f' for {name!r}' if name else ''}")
         made.append(array)
     return tuple(made)
-
-
-class _Clock:
-    """What a function's calls take lately: slow ones are remembered, as in `deployments.processing.stage`."""
-
-    def __init__(self) -> None:
-        self._call_s = 2 * CHEAP_S
-
-    def note(self, call_s: float) -> None:
-        self._call_s = max(call_s, _KEPT * self._call_s + (1 - _KEPT) * call_s)
-
-    @property
-    def is_cheap(self) -> bool:
-        return self._call_s <= CHEAP_S

@@ -65,6 +65,7 @@ def asked(server: PageServer, name: str, values: list[Any]) -> list[np.ndarray]:
         return [np.reshape(output["data"], output["shape"]) for output in json.load(answer)["outputs"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_answers_its_example(browser: Tab, kinds: PageServer, name: str) -> None:
     tab = opened(browser, kinds, name)
@@ -80,6 +81,7 @@ def test_every_kind_answers_its_example(browser: Tab, kinds: PageServer, name: s
     assert tab.problems == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_every_kind_can_be_read_and_operated(browser: Tab, kinds: PageServer, name: str) -> None:
     tab = opened(browser, kinds, name, 320, "dark")
