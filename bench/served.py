@@ -73,13 +73,20 @@ def serve(
     """Serve `applications` and the gateway until the block ends; gRPC on Serve's own port unless another is given."""
     args = dict(gateway_args)
     gateway = {"name": "gateway", "import_path": "serve_app:gateway_app", "route_prefix": "/", "args": args}
-    config, log = folder / "serve_config.yaml", folder / "server.log"
+    config = folder / "serve_config.yaml"
     document: dict[str, Any] = {"applications": [*map(dict, applications), gateway]}
     document["http_options"] = {"host": "127.0.0.1", "port": port}
     if grpc_port is not None:
         document["grpc_options"] = {"port": grpc_port}
     config.write_text(yaml.safe_dump(document))
-    command = [str(SOLO), "serve", str(config), "--port", str(port), "--no-dashboard"]
+    with serve_source(config, folder / "server.log", port) as served:
+        yield served
+
+
+@contextlib.contextmanager
+def serve_source(source: Path, log: Path, port: int) -> Iterator[Served]:
+    """Serve a config, or a folder of models, as `solo serve` takes it, until the block ends."""
+    command = [str(SOLO), "serve", str(source), "--port", str(port), "--no-dashboard"]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=subprocess.STDOUT)

@@ -39,6 +39,7 @@ BLOCKS: Mapping[str, Callable[[Results], str]] = {
     "hostile": reliability.hostile,
     "forecasts": scaling.forecasts,
     "node": scaling.node,
+    "folder": scaling.folder,
     "autoscaling": scaling.autoscaling,
     "nodes": scaling.nodes,
 }

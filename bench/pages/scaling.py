@@ -47,6 +47,16 @@ def node(results: Results) -> str:
     return f"{measured(told['machine'])}\n\n{table(('', ''), rows)}"
 
 
+def folder(results: Results) -> str:
+    """What a folder of small models costs."""
+    told = results("folder")
+    return wrapped(
+        f"{told['ready']} MLPs took {told['ready_s']:.0f} s to start and {told['taken_mib'] / 1024:.1f} GiB, "
+        f"{told['replica_unshared_mib']} MiB each beside what they share (`python -m bench.folder`). "
+        f"{measured(told['machine'])}"
+    )
+
+
 def _each(measured: Iterable[Mapping[str, float]], key: str) -> str:
     return ", ".join(f"{point[key]:.0f}" for point in measured)
 
