@@ -120,22 +120,36 @@ def barest(name: str, x: np.ndarray) -> tuple[bytes, tuple[str, int], tuple[str,
 
 
 def bare_socket(address: tuple[str, int], request: bytes) -> Call:
-    connection = socket.create_connection(address)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    """Return a call over one kept connection; over another where HAProxy, newly configured, has ended that one."""
+    open_ones: list[socket.socket] = []
 
     def call() -> bytes:
+        if not open_ones:
+            open_ones.append(socket.create_connection(address))
+            open_ones[0].setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = open_ones[0]
         connection.sendall(request)
         received = b""
         while b"\r\n\r\n" not in received:
-            received += connection.recv(65536)
+            received += _more(connection, 65536)
         head, _, body = received.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200"), head
-        missing = int(head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0]) - len(body)
+        fields = head.lower()
+        missing = int(fields.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0]) - len(body)
         while missing > 0:
-            missing -= len(connection.recv(missing))
+            missing -= len(_more(connection, missing))
+        if b"\r\nconnection: close" in fields:
+            open_ones.pop().close()
         return body
 
     return call
+
+
+def _more(connection: socket.socket, size_bytes: int) -> bytes:
+    received = connection.recv(size_bytes)
+    if not received:
+        raise ConnectionError("the server ended the connection without an answer")
+    return received
 
 
 def http_client(address: tuple[str, int], name: str, x: np.ndarray) -> Call:
