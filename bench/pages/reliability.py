@@ -7,7 +7,7 @@ from typing import Any
 from bench.pages.results import Results, measured, table, wrapped
 
 FAULTS = {
-    "kill_replica: json": "`kill -9` one of two replicas, again and again, JSON",
+    "kill_replica: json": "`kill -9` one of two replicas, JSON",
     "kill_replica: binary_replayed": "the same, 602 KB binary bodies, 1 MiB buffer",
     "kill_replica: binary": "the same, 602 KB, Serve's 16 KiB buffer",
     "kill_only_replica: json": "`kill -9` the only replica",
@@ -33,7 +33,7 @@ def faults(results: Results) -> str:
         of = told[name]
         fault, _, case = name.partition(": ")
         lost = f"{of['lost']:,}" if of["lost"] else "**0**"
-        kills = f", {of['kills']} times" if of.get("kills") else ""
+        kills = f", {of['kills']} times" if of.get("kills", 1) > 1 else ""
         counts = (f"{of['sent']:,}", f"{of['answered']:,}", f"{of['refused']:,}", lost)
         waits = f"{of['longest_stall_s']:.1f} s; {of['longest_wait_s']:.1f} s"
         rows.append((text + kills, f"`{fault} --case {case}`", *counts, waits, _why(of)))
