@@ -6,29 +6,27 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENTS = ROOT / ".bench"
 OURS = "keras-solo"
+
+
+def _function(name: str, **more: int) -> dict[str, Any]:
+    return {"source": "bench.peers.function:load", "source_args": {"name": name}, **more}
+
+
+# On two cores a batch of MobileNetV2 takes as long as its rows one by one: larger ones would only be planned. The
+# default's 16 batches would be too few then for 64 clients that wait as long as it takes.
+_IMAGES = {"max_batch_size": 2, "max_queue_rows": 256}
 MODELS = {
-    "mlp": {"source": "bench.peers.function:load", "source_args": {"name": "mlp"}, "max_batch_size": 16},
+    "mlp": _function("mlp", max_batch_size=16),
     "digits": {"source": "models/digits.keras", "max_batch_size": 16},
-    # On two cores a batch of MobileNetV2 takes as long as its rows one by one: larger ones would only be planned. The
-    # default's 16 batches would be too few then for 64 clients that wait as long as it takes.
-    "mobilenet": {
-        "source": "bench.peers.function:load",
-        "source_args": {"name": "mobilenet"},
-        "max_batch_size": 2,
-        "max_queue_rows": 256,
-    },
-    "pixels": {
-        "source": "bench.peers.function:load",
-        "source_args": {"name": "pixels"},
-        "max_batch_size": 2,
-        "max_queue_rows": 256,
-    },
+    "mobilenet": _function("mobilenet", **_IMAGES),
+    "pixels": _function("pixels", **_IMAGES),
 }
 """Model to our arguments for it."""
 

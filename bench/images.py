@@ -9,16 +9,15 @@ import io
 import json
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from bench import machine
+from bench.served import ROOT
 from deployments.tensors import Signature, TensorSpec
 from serve_app.protocols.image.decode import decode, image_input
 
-ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "bench" / "results" / "images.json"
 COLOUR = TensorSpec("image", np.dtype(np.float32), (None, 224, 224, 3))
 GREY = TensorSpec("image", np.dtype(np.float32), (None, 28, 28, 1))

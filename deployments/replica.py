@@ -149,8 +149,8 @@ def make_servable(options: ReplicaOptions, tell: Progress) -> tuple[Servable, He
     event("plan", f"model '{options.name}': {plan.summary()}", **about, **_choice(plan.report()))
     coalesce = CoalesceOptions(max_batch_size=plan.batch_sizes[-1])
     coalescer = make_coalescer(plan, coalesce, serve.batch)
-    functions = preparing.functions(plan)
     states = None if kept is None else States(plan.signature, kept)
+    functions = preparing.functions(plan, states)
     signature = plan.signature if states is None else states.visible
     around = None
     if functions is not None:

@@ -90,9 +90,14 @@ def startup(results: Results) -> str:
 
 def _doors(results: Results, names: Mapping[str, str]) -> str:
     told = results("doors")
-    ways = {row["way"]: row for row in told["doors"]}
+    return _ways(told["machine"], told["doors"], names)
+
+
+def _ways(machine: dict[str, Any], measured_ways: list[dict[str, Any]], names: Mapping[str, str]) -> str:
+    """Return a table of ways by what a page calls them."""
+    ways = {row["way"]: row for row in measured_ways}
     rows = [(text, f"{ways[way]['p50_ms']:.2f} ms", f"{ways[way]['p99_ms']:.1f}") for text, way in names.items()]
-    return f"{measured(told['machine'])}\n\n{table(('', 'p50', 'p99'), rows)}"
+    return f"{measured(machine)}\n\n{table(('', 'p50', 'p99'), rows)}"
 
 
 def grpc(results: Results) -> str:
@@ -143,9 +148,7 @@ def client(results: Results) -> str:
         "bytes over a socket to HAProxy": "bytes over a socket to HAProxy",
         "an actor that only echoes": "an actor that only echoes",
     }
-    ways = {row["way"]: row for row in told["small"]}
-    rows = [(text, f"{ways[way]['p50_ms']:.2f} ms", f"{ways[way]['p99_ms']:.1f}") for text, way in names.items()]
-    return f"{measured(told['machine'])}\n\n{table(('', 'p50', 'p99'), rows)}"
+    return _ways(told["machine"], told["small"], names)
 
 
 def shared_memory(results: Results) -> str:

@@ -38,7 +38,7 @@ class Preparing:
 
     def prepare(self, model: LoadedModel, plan: PlanOptions) -> PlanOptions:
         """Return the plan's options, with samples of what clients send made into the model's inputs."""
-        states = self._states_of(model.signature)
+        states = None if self._states is None else States(model.signature, self._states)
         inputs = model.signature.inputs if states is None else states.visible.inputs
         options = self._options.before
         if options is not None:
@@ -55,18 +55,15 @@ class Preparing:
         before = self._before
         made = within(self._limit_s, before.function.owner, lambda: before.run(asked, len(asked[0])))
         rows = tuple(_even(array, spec) for array, spec in zip(made, inputs, strict=True))
-        return replace(
-            plan, samples=None, rows=rows if states is None else states.joined(rows, states.zeros(len(asked[0])))
-        )
+        if states is not None:
+            rows = states.joined(rows, states.zeros(len(asked[0])))
+        return replace(plan, samples=None, rows=rows)
 
-    def _states_of(self, model: Signature) -> States | None:
-        return None if self._states is None else States(model, self._states)
-
-    def functions(self, plan: Plan) -> Functions | None:
-        """Return the functions, tried around the planned model; None where there are none."""
+    def functions(self, plan: Plan, states: States | None = None) -> Functions | None:
+        """Return the functions, tried around the planned model and its `states`; None where there are none."""
         if self._before is None and not self._options:
             return None
-        states, sample = self._states_of(plan.signature), tuple(plan.subject.sample or ())
+        sample = tuple(plan.subject.sample or ())
         return make_functions(
             self._options,
             plan.signature if states is None else states.visible,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,12 +124,12 @@ def _wrong_success(reply: Reply, content_type: str) -> str | None:
 
 
 LEAKS = ("Traceback", ".py", "site-packages", "/home/", "/tmp/", "numpy", "tensorflow", "ray.", "internal error")
-METHODS = "tensorflow/serving/"
-"""How TensorFlow Serving itself calls the method of a signature in its errors."""
+METHODS = re.compile(r"tensorflow/serving/(classify|regress|predict)\b")
+"""What TensorFlow Serving itself calls a signature's method in its errors."""
 
 
 def _leak(text: str) -> str | None:
     """Return what an error tells about the server's insides; quoted client text may hold anything but these."""
-    said = text.replace(METHODS, "")
+    said = METHODS.sub("", text)
     found = next((leak for leak in LEAKS if leak in said), None)
     return None if found is None else f"an error that tells about {found!r}: {text[:200]!r}"

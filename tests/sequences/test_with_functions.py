@@ -70,9 +70,9 @@ def made(after: str = "most", samples: Path | None = None) -> tuple[Sequences, S
     model = cast("LoadedModel", SimpleNamespace(signature=MODEL, preprocessor=None))
     planned = preparing.prepare(model, PlanOptions(samples=samples))
     plan: Any = Counting()
-    functions = preparing.functions(plan)
-    assert functions is not None
     states, coalescer = States(MODEL, STATES), make_coalescer(plan, OPTIONS)
+    functions = preparing.functions(plan, states)
+    assert functions is not None
     around = functions.join(Inner(states.visible, coalescer), OPTIONS, 1.0)
     sequences = Sequences(states, SequenceOptions(STATES), coalescer.submit, around)
     return sequences, functions.signature, planned

@@ -20,7 +20,7 @@ from typing import Any
 from serve_app.front.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 180.0
+START_S = 120.0
 KINDS = (
     "mlp", "cnn", "lstm", "gru", "transformer", "embedding", "text", "several", "custom", "regularised", "seeded",
     "any_length", "mobilenet_v2",
