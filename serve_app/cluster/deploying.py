@@ -17,6 +17,7 @@ from deployments.errors import LoadError
 from serve_app.cluster import auth_token, controller, ending
 from serve_app.cluster.options import Options
 from serve_app.cluster.resources import require_room
+from serve_app.cluster.zygote import launching as zygote
 from serve_app.config import placement
 from serve_app.config.serve_yaml import ServeConfig
 from serve_app.front import loopback, soft_stop
@@ -98,7 +99,8 @@ def _start_ray(address: str, own: Mapping[str, Any]) -> None:
         auth_token.keep_private()
     for attempt in (1, 2):
         try:
-            ray.init(address, namespace="serve", log_to_driver=False, logging_level="ERROR", **own)
+            with zygote.asked():
+                ray.init(address, namespace="serve", log_to_driver=False, logging_level="ERROR", **own)
             return
         except Exception as error:
             # On a loaded machine the raylet gives up on its agents after some 16 s (Ray 2.60) and `init` raises.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -20,12 +22,15 @@ from serve_app.cluster.deploying import cluster
 from serve_app.cluster.ending import end
 from serve_app.cluster.options import Options
 from serve_app.cluster.resources import cluster_address
+from serve_app.cluster.zygote import launching as zygote
 from serve_app.config.grpc_options import with_grpc
 from serve_app.config.serve_yaml import ServeConfig
 from serve_app.front import environment, ports, soft_stop
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
+IMPORTED = ("tensorflow", "serve_app.ingress", "serve_app.gateway", "serve_app.builders")
+"""What replicas import, in processes of their own."""
 
 
 def serve(make: Callable[[], ServeConfig], options: Options) -> int:
@@ -38,14 +43,19 @@ def serve(make: Callable[[], ServeConfig], options: Options) -> int:
     """
     folder = environment.apply()
     try:
-        return own_session.run(lambda: _serve(make, options))
+        return own_session.run(lambda: _serve(make, options, folder))
     finally:
         # A HAProxy that Serve started while it shut down, out of reach since its parent is gone.
         end(soft_stop.left_behind(folder))
         environment.remove(folder)
 
 
-def _serve(make: Callable[[], ServeConfig], options: Options) -> int:
+def _serve(make: Callable[[], ServeConfig], options: Options, folder: Path) -> int:
+    with zygote.started(folder, IMPORTED) if options.address == "local" else contextlib.nullcontext():
+        return _serve_config(make, options)
+
+
+def _serve_config(make: Callable[[], ServeConfig], options: Options) -> int:
     try:
         config = make()
         for name, problem in config.problems.items():

@@ -1,0 +1,192 @@
+"""The zygote: a process that imports, then forks a worker for whoever asks, until its standard input ends.
+
+It is two processes: the first imports Ray and Serve, within a second, and is ready for the workers that everything
+waits for; its child imports the rest, TensorFlow above all. `launching` starts it with two listening sockets, one for
+each. Nothing is run here that is imported, so there are no threads of ours that a fork would miss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+RAY = (
+    *("ray.actor", "ray._private.node", "ray._private.async_compat", "ray._private.runtime_env.setup_hook"),
+    *("ray.serve._private.controller", "ray.serve._private.replica", "ray.serve._private.haproxy"),
+)
+"""What Ray's workers and Serve's actors import."""
+FREE = frozenset(
+    {"RAY_JOB_ID", "RAY_RAYLET_PID", "RAY_LD_PRELOAD_ON_WORKERS", "SPT_NOENV", "RAY_CLIENT_MODE", "PYTHONBREAKPOINT"}
+)
+"""What Ray sets for each worker anew. Any other difference is a setting that was read here at import, and differs."""
+ASKING_S = 5.0
+"""How long a worker may take to say what it wants."""
+YOUNG_S = 5.0
+"""A fork that crashes younger than this has met what it cannot be without: forks are no good here."""
+MOST_CRASHES = 3
+STDIN = 0
+CRASHES = frozenset({signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL})
+
+
+@dataclass(frozen=True)
+class Request:
+    """A worker to be."""
+
+    arguments: list[str]
+    environment: Mapping[str, str]
+    folder: str
+    streams: Sequence[int]
+
+
+@dataclass
+class Children:
+    """The forks that were made, and how many of them crashed as they began."""
+
+    born_s: dict[int, float] = field(default_factory=dict)
+    crashes: int = 0
+
+    def reap(self) -> None:
+        """Take note of the forks that have ended."""
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = ended
+                code = os.waitstatus_to_exitcode(status)
+                is_young = time.monotonic() - self.born_s.pop(pid, 0.0) < YOUNG_S
+                self.crashes += is_young and (code > 0 or -code in CRASHES)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Be the zygote: `arguments` are the two sockets' descriptors, the path to import by, and the modules to import."""
+    rays, wholes = (socket.socket(fileno=int(number)) for number in arguments[:2])
+    sys.path[:] = json.loads(arguments[2])
+    before = dict(os.environ)
+    # Ray's core reads these as it is loaded, and a worker cannot be without. One without a job takes part in any that
+    # it is given; one ends when that process does which it takes for the raylet: here, the one that ends the cluster.
+    os.environ["RAY_JOB_ID"] = "f" * 8
+    os.environ["RAY_RAYLET_PID"] = str(os.getppid())
+    _load(RAY)
+    if os.fork():
+        wholes.close()
+        worker_to_be = _serve("Ray", rays, before)
+    else:
+        rays.close()
+        _load(arguments[3:])
+        worker_to_be = _serve("everything", wholes, before)
+    _become(worker_to_be)
+
+
+def _load(names: Iterable[str]) -> None:
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # whoever needs it says so better
+            _note(f"{name} is not imported: {type(error).__name__}: {error}")
+
+
+def _note(text: str) -> None:
+    print(f"zygote: {text}", file=sys.stderr, flush=True)
+
+
+def _serve(what: str, listening: socket.socket, before: Mapping[str, str]) -> Request:
+    """Fork for whoever asks; return in the forks alone, with what each is to be."""
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray import _raylet
+
+        _raylet.setproctitle(f"keras-solo: zygote of {what}")
+    gc.collect()
+    gc.freeze()  # a fork that looks through its objects for garbage would copy them all
+    children = Children()
+    ended, wakeup = socket.socketpair()
+    wakeup.setblocking(False)
+    signal.set_wakeup_fd(wakeup.fileno())
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    while children.crashes < MOST_CRASHES:
+        ready, _, _ = select.select([listening, STDIN, ended], [], [])
+        if ended in ready:
+            ended.recv(4096)
+            children.reap()
+        if STDIN in ready and not os.read(STDIN, 1):
+            os._exit(0)
+        if listening in ready:
+            connection, _ = listening.accept()
+            with connection, _asked(connection) as request:
+                if request is None or not _is_alike(request.environment, before):
+                    continue
+                pid = os.fork()
+                if pid:
+                    children.born_s[pid] = time.monotonic()
+                    continue
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for one in (listening, ended, wakeup):
+                    one.close()
+                connection.sendall(b"1")
+                for number, stream in enumerate(request.streams):
+                    os.dup2(stream, number)
+                return request
+    _note(f"{children.crashes} forks crashed as they began: no more of them")
+    listening.close()
+    os.read(STDIN, 1)
+    os._exit(0)
+
+
+@contextlib.contextmanager
+def _asked(connection: socket.socket) -> Iterator[Request | None]:
+    """Yield what a worker asks for, None where it ended meanwhile; its streams are closed after the block."""
+    streams: list[int] = []
+    try:
+        yield _read(connection, streams)
+    finally:
+        for number in streams:
+            os.close(number)
+
+
+def _read(connection: socket.socket, streams: list[int]) -> Request | None:
+    connection.settimeout(ASKING_S)
+    try:
+        head, received, _, _ = socket.recv_fds(connection, 8, 3)
+        streams += received
+        missing = int.from_bytes(head, "little")
+        parts = []
+        while missing > 0 and (part := connection.recv(missing)):
+            parts.append(part)
+            missing -= len(part)
+        asked: dict[str, Any] = json.loads(b"".join(parts))
+        return Request(asked["arguments"], asked["environment"], asked["folder"], streams)
+    except (OSError, ValueError, KeyError) as error:
+        _note(f"not understood: {error}")
+        return None
+
+
+def _is_alike(environment: Mapping[str, str], before: Mapping[str, str]) -> bool:
+    """Return whether a worker's environment is the one that the imports have seen."""
+    names = sorted(name for name in {*environment, *before} - FREE if environment.get(name) != before.get(name))
+    if names:
+        _note(f"a worker's environment differs: {', '.join(names)}")
+    return not names
+
+
+def _become(request: Request) -> None:
+    """Be the worker, to its end."""
+    from serve_app.cluster.zygote import worker
+
+    os.environ.update({name: request.environment[name] for name in FREE & {*request.environment} - {"RAY_JOB_ID"}})
+    os.chdir(request.folder)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()  # or all forks would draw the same numbers
+    worker.run(request.arguments)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

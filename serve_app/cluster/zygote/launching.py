@@ -1,0 +1,75 @@
+"""Starts a zygote for the cluster that this process is about to start, and has Ray ask it for workers."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from serve_app.cluster import auth_token
+from serve_app.cluster.zygote import forking, worker
+
+OFF = "0"
+"""What `KERAS_SOLO_ZYGOTE` says where somebody wants every worker to import for itself."""
+NAMES = ("ray", "whole")
+LOG = "zygote.log"
+
+
+@contextlib.contextmanager
+def started(folder: Path, modules: Sequence[str]) -> Iterator[None]:
+    """Have workers of the Ray that is started in the block forked from a process that has imported `modules`.
+
+    `folder` is private to this process. Where a zygote cannot be started, workers import for themselves.
+    """
+    process = None
+    if sys.platform == "linux" and os.environ.get(worker.ADDRESSES) != OFF:
+        with contextlib.suppress(OSError):
+            process = _start(folder, modules)
+    try:
+        yield
+    finally:
+        if process is not None:
+            os.environ.pop(worker.ADDRESSES, None)
+            process.communicate()
+
+
+def _start(folder: Path, modules: Sequence[str]) -> subprocess.Popen[bytes]:
+    addresses = [str(folder / f"zygote-{name}") for name in NAMES]
+    # What `ray.init` sets, unless somebody has: the imports must see the environment that workers will have.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    auth_token.keep_private()
+    with contextlib.ExitStack() as stack:
+        listening = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in addresses]
+        for one, address in zip(listening, addresses, strict=True):
+            one.bind(address)
+            one.listen(socket.SOMAXCONN)
+        numbers = [one.fileno() for one in listening]
+        log = stack.enter_context((folder / LOG).open("wb"))
+        os.environ[worker.ADDRESSES] = os.pathsep.join(addresses[::-1])
+        command = [sys.executable, forking.__file__, *map(str, numbers), json.dumps(sys.path), *modules]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=numbers)
+
+
+@contextlib.contextmanager
+def asked(environ: Mapping[str, str] = os.environ) -> Iterator[None]:
+    """Have the Ray that is started in the block ask the zygote for its workers, where there is one.
+
+    By Ray's own parameter for what it runs as a worker, which `ray.init` does not pass on.
+    """
+    from ray._private import parameter
+
+    theirs = getattr(parameter, "RayParams", None)
+    if theirs is None or environ.get(worker.ADDRESSES, OFF) == OFF:
+        yield
+        return
+    parameter.RayParams = functools.partial(theirs, worker_path=worker.__file__)
+    try:
+        yield
+    finally:
+        parameter.RayParams = theirs
