@@ -109,6 +109,18 @@ NAMES = (
         "Serve takes it for dead, and no model is reached: it knows its HAProxy by the process id of `show info`",
     ),
     Private(
+        "ray._private.parameter",
+        "RayParams.__init__().worker_path",
+        "serve_app/cluster/zygote/launching.py",
+        "every worker imports Ray, Serve and TensorFlow for itself: a start takes twice as long",
+    ),
+    Private(
+        "ray._raylet",
+        "setproctitle",
+        "serve_app/cluster/zygote/forking.py",
+        "a zygote looks like any Python in `ps`",
+    ),
+    Private(
         "ray._private.state",
         "available_resources_per_node",
         "serve_app/cluster/resources.py",

@@ -29,8 +29,12 @@ from serve_app.front import environment, ports, soft_stop
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
-IMPORTED = ("tensorflow", "serve_app.ingress", "serve_app.gateway", "serve_app.builders")
-"""What replicas import, in processes of their own."""
+IMPORTED = ("serve_app.ingress", "serve_app.gateway", "serve_app.builders", "deployments.planning.from_source")
+"""What replicas import."""
+TENSORFLOW = "tensorflow"
+"""What models' replicas import for two seconds more."""
+GPUS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
+"""One of these is there where a GPU may be used (Linux, WSL): whether CUDA minds the fork has not been tried."""
 
 
 def serve(make: Callable[[], ServeConfig], options: Options) -> int:
@@ -51,7 +55,8 @@ def serve(make: Callable[[], ServeConfig], options: Options) -> int:
 
 
 def _serve(make: Callable[[], ServeConfig], options: Options, folder: Path) -> int:
-    with zygote.started(folder, IMPORTED) if options.address == "local" else contextlib.nullcontext():
+    modules = IMPORTED if any(path.exists() for path in GPUS) else (TENSORFLOW, *IMPORTED)
+    with zygote.started(folder, modules) if options.address == "local" else contextlib.nullcontext():
         return _serve_config(make, options)
 
 

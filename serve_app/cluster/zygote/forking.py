@@ -27,11 +27,16 @@ RAY = (
 )
 """What Ray's workers and Serve's actors import."""
 FREE = frozenset(
-    {"RAY_JOB_ID", "RAY_RAYLET_PID", "RAY_LD_PRELOAD_ON_WORKERS", "SPT_NOENV", "RAY_CLIENT_MODE", "PYTHONBREAKPOINT"}
+    {
+        *("RAY_JOB_ID", "RAY_RAYLET_PID", "RAY_LD_PRELOAD_ON_WORKERS", "SPT_NOENV"),  # Ray's, of each worker
+        *("RAY_CLIENT_MODE", "PYTHONBREAKPOINT"),  # set by importing and starting Ray
+        *("LINES", "COLUMNS"),  # set by importing readline
+    }
 )
-"""What Ray sets for each worker anew. Any other difference is a setting that was read here at import, and differs."""
+"""What workers may have otherwise. Any other difference is a setting that was read here, at import, and differs."""
 ASKING_S = 5.0
 """How long a worker may take to say what it wants."""
+MOST_BYTES = 1 << 24
 YOUNG_S = 5.0
 """A fork that crashes younger than this has met what it cannot be without: forks are no good here."""
 MOST_CRASHES = 3
@@ -67,9 +72,13 @@ class Children:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Be the zygote: `arguments` are the two sockets' descriptors, the path to import by, and the modules to import."""
+    """Be the zygote.
+
+    `arguments` are the two sockets' descriptors, the path to import by (JSON), what a fork runs, and what to import.
+    """
     rays, wholes = (socket.socket(fileno=int(number)) for number in arguments[:2])
     sys.path[:] = json.loads(arguments[2])
+    target, modules = arguments[3], arguments[4:]
     before = dict(os.environ)
     # Ray's core reads these as it is loaded, and a worker cannot be without. One without a job takes part in any that
     # it is given; one ends when that process does which it takes for the raylet: here, the one that ends the cluster.
@@ -78,12 +87,12 @@ def main(arguments: Sequence[str]) -> None:
     _load(RAY)
     if os.fork():
         wholes.close()
-        worker_to_be = _serve("Ray", rays, before)
+        request = _serve("Ray", rays, before)
     else:
         rays.close()
-        _load(arguments[3:])
-        worker_to_be = _serve("everything", wholes, before)
-    _become(worker_to_be)
+        _load(modules)
+        request = _serve("everything", wholes, before)
+    _become(request, target)
 
 
 def _load(names: Iterable[str]) -> None:
@@ -103,7 +112,8 @@ def _serve(what: str, listening: socket.socket, before: Mapping[str, str]) -> Re
     with contextlib.suppress(ImportError, AttributeError):
         from ray import _raylet
 
-        _raylet.setproctitle(f"keras-solo: zygote of {what}")
+        title: Any = _raylet
+        title.setproctitle(f"keras-solo: zygote of {what}")
     gc.collect()
     gc.freeze()  # a fork that looks through its objects for garbage would copy them all
     children = Children()
@@ -112,13 +122,13 @@ def _serve(what: str, listening: socket.socket, before: Mapping[str, str]) -> Re
     signal.set_wakeup_fd(wakeup.fileno())
     signal.signal(signal.SIGCHLD, lambda *_: None)
     while children.crashes < MOST_CRASHES:
-        ready, _, _ = select.select([listening, STDIN, ended], [], [])
-        if ended in ready:
+        ready, _, _ = select.select([listening.fileno(), STDIN, ended.fileno()], [], [])
+        if ended.fileno() in ready:
             ended.recv(4096)
             children.reap()
         if STDIN in ready and not os.read(STDIN, 1):
             os._exit(0)
-        if listening in ready:
+        if listening.fileno() in ready:
             connection, _ = listening.accept()
             with connection, _asked(connection) as request:
                 if request is None or not _is_alike(request.environment, before):
@@ -158,13 +168,15 @@ def _read(connection: socket.socket, streams: list[int]) -> Request | None:
         head, received, _, _ = socket.recv_fds(connection, 8, 3)
         streams += received
         missing = int.from_bytes(head, "little")
+        if missing > MOST_BYTES:
+            raise ValueError(f"{missing:,} bytes, more than a process can be started with")
         parts = []
         while missing > 0 and (part := connection.recv(missing)):
             parts.append(part)
             missing -= len(part)
         asked: dict[str, Any] = json.loads(b"".join(parts))
         return Request(asked["arguments"], asked["environment"], asked["folder"], streams)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         _note(f"not understood: {error}")
         return None
 
@@ -177,7 +189,7 @@ def _is_alike(environment: Mapping[str, str], before: Mapping[str, str]) -> bool
     return not names
 
 
-def _become(request: Request) -> None:
+def _become(request: Request, target: str) -> None:
     """Be the worker, to its end."""
     from serve_app.cluster.zygote import worker
 
@@ -185,7 +197,7 @@ def _become(request: Request) -> None:
     os.chdir(request.folder)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()  # or all forks would draw the same numbers
-    worker.run(request.arguments)
+    worker.run(target, request.arguments)
 
 
 if __name__ == "__main__":

@@ -22,15 +22,16 @@ LOG = "zygote.log"
 
 
 @contextlib.contextmanager
-def started(folder: Path, modules: Sequence[str]) -> Iterator[None]:
+def started(folder: Path, modules: Sequence[str], target: str = worker.RAYS_WORKER) -> Iterator[None]:
     """Have workers of the Ray that is started in the block forked from a process that has imported `modules`.
 
-    `folder` is private to this process. Where a zygote cannot be started, workers import for themselves.
+    `folder` is private to this process, `target` the module that a fork runs. Where a zygote cannot be started,
+    workers import for themselves.
     """
     process = None
     if sys.platform == "linux" and os.environ.get(worker.ADDRESSES) != OFF:
         with contextlib.suppress(OSError):
-            process = _start(folder, modules)
+            process = _start(folder, modules, target)
     try:
         yield
     finally:
@@ -39,7 +40,7 @@ def started(folder: Path, modules: Sequence[str]) -> Iterator[None]:
             process.communicate()
 
 
-def _start(folder: Path, modules: Sequence[str]) -> subprocess.Popen[bytes]:
+def _start(folder: Path, modules: Sequence[str], target: str) -> subprocess.Popen[bytes]:
     addresses = [str(folder / f"zygote-{name}") for name in NAMES]
     # What `ray.init` sets, unless somebody has: the imports must see the environment that workers will have.
     os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -52,7 +53,7 @@ def _start(folder: Path, modules: Sequence[str]) -> subprocess.Popen[bytes]:
         numbers = [one.fileno() for one in listening]
         log = stack.enter_context((folder / LOG).open("wb"))
         os.environ[worker.ADDRESSES] = os.pathsep.join(addresses[::-1])
-        command = [sys.executable, forking.__file__, *map(str, numbers), json.dumps(sys.path), *modules]
+        command = [sys.executable, forking.__file__, *map(str, numbers), json.dumps(sys.path), target, *modules]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=numbers)
 
 

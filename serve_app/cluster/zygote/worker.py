@@ -14,7 +14,6 @@ import runpy
 import socket
 import sys
 from collections.abc import Iterable
-from typing import Any
 
 ADDRESSES = "KERAS_SOLO_ZYGOTE"
 """The environment variable with the paths of the zygote's sockets: of the one with everything, then Ray's alone."""
@@ -32,7 +31,7 @@ def main() -> None:
     del sys.path[0]  # this file's folder
     if PLAIN in sys.argv and is_forked(_addresses()):
         os._exit(0)
-    run(sys.argv)
+    run(RAYS_WORKER, sys.argv)
 
 
 def _addresses() -> list[str]:
@@ -59,14 +58,14 @@ def is_forked(addresses: Iterable[str]) -> bool:
     return False
 
 
-def run(arguments: list[str]) -> dict[str, Any]:
-    """Be Ray's own worker, with its arguments; return when its work is done."""
-    spec = importlib.util.find_spec(RAYS_WORKER)
+def run(target: str, arguments: list[str]) -> None:
+    """Be the module `target`, with these arguments; return when its work is done."""
+    spec = importlib.util.find_spec(target)
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"Ray has no {RAYS_WORKER} (it had in 2.60)")
+        raise ModuleNotFoundError(f"{target} is gone (Ray 2.60 has its worker there)")
     sys.argv[:] = [spec.origin, *arguments[1:]]
     sys.path.insert(0, os.path.dirname(spec.origin))
-    return runpy.run_path(spec.origin, run_name="__main__")
+    runpy.run_path(spec.origin, run_name="__main__")
 
 
 if __name__ == "__main__":
