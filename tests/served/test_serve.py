@@ -156,6 +156,17 @@ def test_nothing_was_traced_in_a_request(server: Server) -> None:
     assert ask(server, "/v2/models/digits/plan")[1]["traces_after_ready"] == 0
 
 
+def test_its_workers_are_forks_of_one_that_has_imported_everything(server: Server) -> None:
+    family = psutil.Process(server.process.pid).children(recursive=True)
+    zygotes = {process.pid: process for process in family if process.cmdline()[0].startswith("keras-solo: zygote")}
+    assert len(zygotes) == 2
+    (whole,) = [process for process in zygotes.values() if process.ppid() in zygotes]
+    actors = {process: process.cmdline()[0] for process in family if process.cmdline()[0].startswith("ray::Serve")}
+    assert {process.ppid() for process in actors} <= set(zygotes)
+    replicas = [process for process, name in actors.items() if name.startswith("ray::ServeReplica:digits:")]
+    assert [process.ppid() for process in replicas] == [whole.pid]
+
+
 @pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])
 def test_a_signal_ends_every_process(folder: Path, number: signal.Signals, whole_group: bool) -> None:
     """Ctrl-C, which a terminal sends to the whole group, by somebody who is impatient; and `kill`."""

@@ -1,4 +1,4 @@
-"""The folder that replaces parts of Serve and uvicorn taken away: the server starts, and answers the same."""
+"""The folder that replaces parts of Serve and uvicorn taken away, and the zygote: it starts, and answers the same."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert told.split() == [str(folder / "serve_app/ingress.py"), "None"]
     labels = [str(digit) for digit in range(10)]
     config = write_config(folder, model_application("digits", "models/digits.keras", labels=labels, **QUICK))
-    with solo_serve(config, folder / "solo.log", PYTHONPATH=str(folder)) as running:
+    with solo_serve(config, folder / "solo.log", PYTHONPATH=str(folder), KERAS_SOLO_ZYGOTE="0") as running:
         yield running
 
 
