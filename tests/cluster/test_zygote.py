@@ -91,8 +91,17 @@ def test_a_fork_has_everything_imported(zygote: Zygote) -> None:
     assert psutil.Process(whole["parent"]).ppid() == rays["parent"]
 
 
-def test_forks_draw_numbers_of_their_own(zygote: Zygote) -> None:
-    assert zygote.told()["drawn"] != zygote.told()["drawn"]
+def test_forks_draw_numbers_and_ids_of_their_own(zygote: Zygote) -> None:
+    """Equal ids are Ray's end: two workers' objects would be one."""
+    forks = [zygote.told(rays=rays) for rays in (True, False) for _ in range(3)]
+    assert len({fork["drawn"] for fork in forks}) == len(forks)
+    assert len({fork["id"] for fork in forks}) == len(forks)
+
+
+def test_where_forks_would_give_the_same_ids_there_are_none() -> None:
+    with started("tests.support.drawing_import") as zygote:
+        assert zygote.ask() == 3
+        assert zygote.told(rays=True)["modules"] == ["ray.serve"]
 
 
 def test_forks_leave_no_descriptors_behind(zygote: Zygote) -> None:

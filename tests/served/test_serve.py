@@ -157,14 +157,13 @@ def test_nothing_was_traced_in_a_request(server: Server) -> None:
 
 
 def test_its_workers_are_forks_of_one_that_has_imported_everything(server: Server) -> None:
-    family = psutil.Process(server.process.pid).children(recursive=True)
-    zygotes = {process.pid: process for process in family if process.cmdline()[0].startswith("keras-solo: zygote")}
+    family = [each for each in psutil.Process(server.process.pid).children(recursive=True) if each.is_running()]
+    titles = {each: each.cmdline()[0] for each in family if each.status() != psutil.STATUS_ZOMBIE and each.cmdline()}
+    zygotes = {each.pid for each, title in titles.items() if title.startswith("keras-solo: zygote")}
     assert len(zygotes) == 2
-    (whole,) = [process for process in zygotes.values() if process.ppid() in zygotes]
-    actors = {process: process.cmdline()[0] for process in family if process.cmdline()[0].startswith("ray::Serve")}
-    assert {process.ppid() for process in actors} <= set(zygotes)
-    replicas = [process for process, name in actors.items() if name.startswith("ray::ServeReplica:digits:")]
-    assert [process.ppid() for process in replicas] == [whole.pid]
+    (whole,) = [each.pid for each in titles if each.pid in zygotes and each.ppid() in zygotes]
+    assert {each.ppid() for each, title in titles.items() if title.startswith("ray::Serve")} <= zygotes
+    assert {each.ppid() for each, title in titles.items() if title.startswith("ray::ServeReplica:digits:")} == {whole}
 
 
 @pytest.mark.parametrize(("number", "whole_group"), [(signal.SIGINT, True), (signal.SIGTERM, False)])

@@ -7,6 +7,7 @@ import os
 import sys
 
 import numpy as np
+from ray import UniqueID
 
 if "--abort" in sys.argv:
     os.abort()
@@ -18,6 +19,7 @@ told = {
     "raylet": os.environ.get("RAY_RAYLET_PID"),
     "modules": sorted(name for name in sys.modules if name in ("ray.serve", "tests.support.slow_import")),
     "drawn": float(np.random.rand()),
+    "id": UniqueID.from_random().hex(),
     "is_main": __name__ == "__main__",
     "open": len(os.listdir("/proc/self/fd")),
 }

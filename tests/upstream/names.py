@@ -115,6 +115,12 @@ NAMES = (
         "every worker imports Ray, Serve and TensorFlow for itself: a start takes twice as long",
     ),
     Private(
+        "ray.actor",
+        "ActorClassID.from_random",
+        "serve_app/cluster/zygote/forking.py",
+        "forks would give the same ids, which a zygote notices: it makes none, and workers import for themselves",
+    ),
+    Private(
         "ray._raylet",
         "setproctitle",
         "serve_app/cluster/zygote/forking.py",

@@ -96,11 +96,50 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _load(names: Iterable[str]) -> None:
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except Exception as error:  # whoever needs it says so better
-            _note(f"{name} is not imported: {type(error).__name__}: {error}")
+    with _ray_drawing_nothing():
+        for name in names:
+            try:
+                importlib.import_module(name)
+            except Exception as error:  # whoever needs it says so better
+                _note(f"{name} is not imported: {type(error).__name__}: {error}")
+
+
+@contextlib.contextmanager
+def _ray_drawing_nothing() -> Iterator[None]:
+    """Have Ray's own source of ids not begin before there are forks, which would all go on with the same ids.
+
+    It begins with the first id that it gives: one for each class that is an actor's, as that is defined.
+    """
+    from ray import actor
+
+    theirs = actor.ActorClassID
+
+    class Drawn(theirs):  # type: ignore[valid-type, misc]
+        @classmethod
+        def from_random(cls) -> Any:
+            return theirs(os.urandom(theirs.size()))
+
+    actor.ActorClassID = Drawn
+    try:
+        yield
+    finally:
+        actor.ActorClassID = theirs
+
+
+def _draws_alike() -> bool:
+    """Return whether two forks would give the same ids."""
+    from ray import UniqueID
+
+    reading, writing = os.pipe()
+    for _ in range(2):
+        if not (pid := os.fork()):
+            os.write(writing, UniqueID.from_random().binary())
+            os._exit(0)
+        os.waitpid(pid, 0)
+    drawn = os.read(reading, 2 * UniqueID.size())
+    os.close(reading)
+    os.close(writing)
+    return drawn[: UniqueID.size()] == drawn[UniqueID.size() :]
 
 
 def _note(text: str) -> None:
@@ -117,6 +156,9 @@ def _serve(what: str, listening: socket.socket, before: Mapping[str, str]) -> Re
     gc.collect()
     gc.freeze()  # a fork that looks through its objects for garbage would copy them all
     children = Children()
+    if _draws_alike():
+        _note("forks would give the same ids: none is made")
+        children.crashes = MOST_CRASHES
     ended, wakeup = socket.socketpair()
     wakeup.setblocking(False)
     signal.set_wakeup_fd(wakeup.fileno())
@@ -145,7 +187,7 @@ def _serve(what: str, listening: socket.socket, before: Mapping[str, str]) -> Re
                 for number, stream in enumerate(request.streams):
                     os.dup2(stream, number)
                 return request
-    _note(f"{children.crashes} forks crashed as they began: no more of them")
+    _note("no more forks")
     listening.close()
     os.read(STDIN, 1)
     os._exit(0)
