@@ -44,10 +44,12 @@ class Zygote:
     def addresses(self) -> list[str]:
         return self.environment[worker.ADDRESSES].split(os.pathsep)
 
-    def ask(self, *arguments: str, rays: bool = False, **environ: str) -> dict[str, Any] | int:
+    def ask(
+        self, *arguments: str, rays: bool = False, python: str = sys.executable, **environ: str
+    ) -> dict[str, Any] | int:
         """Return what a fork tells of itself, of the zygote of everything or Ray's; or the status of who got none."""
         code = ASK.format(root=str(ROOT), address=self.addresses[rays])
-        command = [sys.executable, "-c", code, *arguments]
+        command = [python, "-c", code, *arguments]
         environment = {**self.environment, **environ}
         process = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=60, check=False)
         if process.returncode:
@@ -120,6 +122,12 @@ def test_forks_leave_no_descriptors_behind(zygote: Zygote) -> None:
 def test_who_has_another_environment_gets_none(zygote: Zygote, name: str) -> None:
     assert zygote.ask(**{name: "another"}) == 3
     assert zygote.told()["arguments"] == []
+
+
+def test_who_runs_another_python_gets_none(zygote: Zygote, tmp_path: Path) -> None:
+    link = tmp_path / "python"
+    link.symlink_to(sys.executable)
+    assert zygote.ask(python=str(link)) == 3
 
 
 def test_who_says_nothing_keeps_nobody_waiting(zygote: Zygote) -> None:
@@ -218,6 +226,18 @@ def test_a_worker_with_a_runtime_environment_asks_nobody(zygote: Zygote) -> None
     )
     assert process.returncode == 2
     assert not process.stdout
+
+
+def test_one_whose_runtime_environment_is_a_function_to_call_asks(zygote: Zygote) -> None:
+    process = subprocess.run(
+        [sys.executable, worker.__file__, "--runtime-env-hash=8"],
+        env={**zygote.environment, worker.HOOK: "some.module.function"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert json.loads(process.stdout)["arguments"] == ["--runtime-env-hash=8"]
 
 
 def test_ray_is_told_what_to_run_in_the_block_alone(zygote: Zygote) -> None:

@@ -121,6 +121,12 @@ NAMES = (
         "forks would give the same ids, which a zygote notices: it makes none, and workers import for themselves",
     ),
     Private(
+        "ray._private.ray_constants",
+        "WORKER_PROCESS_SETUP_HOOK_ENV_VAR",
+        "serve_app/cluster/zygote/worker.py",
+        "workers of a cluster that keeps to loopback import for themselves",
+    ),
+    Private(
         "ray._raylet",
         "setproctitle",
         "serve_app/cluster/zygote/forking.py",

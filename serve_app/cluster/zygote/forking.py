@@ -31,6 +31,7 @@ FREE = frozenset(
         *("RAY_JOB_ID", "RAY_RAYLET_PID", "RAY_LD_PRELOAD_ON_WORKERS", "SPT_NOENV"),  # Ray's, of each worker
         *("RAY_CLIENT_MODE", "PYTHONBREAKPOINT"),  # set by importing and starting Ray
         *("LINES", "COLUMNS"),  # set by importing readline
+        "__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR",  # what a worker calls first
     }
 )
 """What workers may have otherwise. Any other difference is a setting that was read here, at import, and differs."""
@@ -51,6 +52,7 @@ class Request:
     arguments: list[str]
     environment: Mapping[str, str]
     folder: str
+    python: str
     streams: Sequence[int]
 
 
@@ -173,7 +175,7 @@ def _serve(what: str, listening: socket.socket, before: Mapping[str, str]) -> Re
         if listening.fileno() in ready:
             connection, _ = listening.accept()
             with connection, _asked(connection) as request:
-                if request is None or not _is_alike(request.environment, before):
+                if request is None or not _is_alike(request, before):
                     continue
                 pid = os.fork()
                 if pid:
@@ -217,18 +219,20 @@ def _read(connection: socket.socket, streams: list[int]) -> Request | None:
             parts.append(part)
             missing -= len(part)
         asked: dict[str, Any] = json.loads(b"".join(parts))
-        return Request(asked["arguments"], asked["environment"], asked["folder"], streams)
+        return Request(asked["arguments"], asked["environment"], asked["folder"], asked["python"], streams)
     except (OSError, ValueError, LookupError, TypeError) as error:
         _note(f"not understood: {error}")
         return None
 
 
-def _is_alike(environment: Mapping[str, str], before: Mapping[str, str]) -> bool:
+def _is_alike(request: Request, before: Mapping[str, str]) -> bool:
     """Return whether a worker's environment is the one that the imports have seen."""
-    names = sorted(name for name in {*environment, *before} - FREE if environment.get(name) != before.get(name))
-    if names:
-        _note(f"a worker's environment differs: {', '.join(names)}")
-    return not names
+    theirs = request.environment
+    names = sorted(name for name in {*theirs, *before} - FREE if theirs.get(name) != before.get(name))
+    if names or request.python != sys.executable:
+        _note(f"a worker's environment differs: {', '.join(names) or request.python}")
+        return False
+    return True
 
 
 def _become(request: Request, target: str) -> None:

@@ -20,6 +20,8 @@ ADDRESSES = "KERAS_SOLO_ZYGOTE"
 RAYS_WORKER = "ray._private.workers.default_worker"
 PLAIN = "--runtime-env-hash=0"
 """Without it the worker has a runtime environment of its own, which a fork would not have."""
+HOOK = "__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR"
+"""Whose runtime environment is a function to call first has that from this variable, in a fork too."""
 NO_JOB = "f" * 8
 """Ray's job id of a worker that it starts ahead of any job."""
 PATIENCE_S = 40.0
@@ -29,7 +31,7 @@ PATIENCE_S = 40.0
 def main() -> None:
     """End where a fork is the worker now; else be the worker."""
     del sys.path[0]  # this file's folder
-    if PLAIN in sys.argv and is_forked(_addresses()):
+    if (PLAIN in sys.argv or HOOK in os.environ) and is_forked(_addresses()):
         os._exit(0)
     run(RAYS_WORKER, sys.argv)
 
@@ -46,7 +48,8 @@ def _addresses() -> list[str]:
 
 def is_forked(addresses: Iterable[str]) -> bool:
     """Return whether one of the zygotes at `addresses` has begun a fork for this process."""
-    request = json.dumps({"arguments": sys.argv, "environment": dict(os.environ), "folder": os.getcwd()}).encode()
+    asked = {"arguments": sys.argv, "environment": dict(os.environ), "folder": os.getcwd(), "python": sys.executable}
+    request = json.dumps(asked).encode()
     for address in addresses:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(PATIENCE_S)
