@@ -17,7 +17,7 @@ from deployments.errors import LoadError
 from serve_app.cluster import auth_token, controller, ending
 from serve_app.cluster.options import Options
 from serve_app.cluster.resources import require_room
-from serve_app.cluster.zygote import launching as zygote
+from serve_app.cluster.zygote.launching import Zygote
 from serve_app.config import placement
 from serve_app.config.serve_yaml import ServeConfig
 from serve_app.front import loopback, soft_stop
@@ -27,9 +27,12 @@ LOOK_S = 0.02
 
 @contextlib.contextmanager
 def cluster(
-    raw: Mapping[str, Any], config: ServeConfig, options: Options, say: Callable[[str], None]
+    raw: Mapping[str, Any], config: ServeConfig, options: Options, say: Callable[[str], None], zygote: Zygote
 ) -> Iterator[None]:
-    """Start (or join) Ray, deploy `raw`, and on leaving take down what was started; `say` takes remarks."""
+    """Start (or join) Ray, deploy `raw`, and on leaving take down what was started; `say` takes remarks.
+
+    The workers of a Ray that is started are forks of `zygote`, where it is one.
+    """
     import ray
     from ray import serve as ray_serve
     from ray.serve.schema import ServeDeploySchema
@@ -42,7 +45,7 @@ def cluster(
         "runtime_env": {"worker_process_setup_hook": loopback.HOOK} if loopback.is_wanted() else None,
     }
     own = own if options.address == "local" else {}
-    _start_ray(options.address, own)
+    _start_ray(options.address, own, zygote)
     if any(model.device == "auto" for model in config.models) and not ray.cluster_resources().get("GPU"):
         say("warning: no GPU in this cluster, so models with device auto are served on the CPU; see `solo doctor`")
     children = _descendants()
@@ -64,6 +67,7 @@ def cluster(
                 for application in schema.applications:
                     ray_serve.delete(application.name)
             ray.shutdown()
+        zygote.close()
         ending.end(children | _descendants())
 
 
@@ -91,7 +95,7 @@ def _start_serve(schema: Any) -> None:
         started.result()
 
 
-def _start_ray(address: str, own: Mapping[str, Any]) -> None:
+def _start_ray(address: str, own: Mapping[str, Any], zygote: Zygote) -> None:
     """Start or join Ray, a second time where a busy machine let the first try run into Ray's own limits."""
     import ray
 

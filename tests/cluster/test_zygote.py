@@ -82,6 +82,7 @@ def test_a_fork_has_the_workers_arguments_folder_and_streams(zygote: Zygote, tmp
     assert found["arguments"] == ["--node-id=7"]
     assert found["folder"] == here
     assert found["is_main"]
+    assert found["group"] == os.getpgrp()
     assert found["raylet"] == "77"
     assert found["job"] == worker.NO_JOB  # what Ray's core has read; it takes part in any job then
 
@@ -172,9 +173,11 @@ def _gets_a_crashing_fork(zygote: Zygote) -> bool:
     return True
 
 
-def test_the_zygote_ends_with_its_block() -> None:
+def test_the_zygote_ends_with_its_block_and_its_forks_with_it() -> None:
     with started() as zygote:
         processes = [psutil.Process(zygote.told(rays=rays)["parent"]) for rays in (False, True)]
+        processes += [psutil.Process(zygote.told("--stay", rays=rays)["pid"]) for rays in (False, True)]
+        assert {process.status() for process in processes[2:]} <= {psutil.STATUS_SLEEPING, psutil.STATUS_RUNNING}
     _, alive = psutil.wait_procs(processes, timeout=5)
     assert not alive
     assert worker.ADDRESSES not in os.environ
@@ -240,34 +243,30 @@ def test_one_whose_runtime_environment_is_a_function_to_call_asks(zygote: Zygote
     assert json.loads(process.stdout)["arguments"] == ["--runtime-env-hash=8"]
 
 
-def test_ray_is_told_what_to_run_in_the_block_alone(zygote: Zygote) -> None:
+def test_ray_is_told_what_to_run_in_the_block_alone(tmp_path: Path) -> None:
     theirs = ray._private.parameter.RayParams
-    with launching.asked({worker.ADDRESSES: "/somewhere"}):
-        assert ray._private.parameter.RayParams().worker_path == worker.__file__
-    assert ray._private.parameter.RayParams is theirs
+    with launching.started(tmp_path, [], TARGET) as zygote:
+        with zygote.asked():
+            assert ray._private.parameter.RayParams().worker_path == worker.__file__
+        assert ray._private.parameter.RayParams is theirs
 
 
-@pytest.mark.parametrize("environ", [{}, {worker.ADDRESSES: launching.OFF}])
-def test_where_there_is_no_zygote_ray_runs_its_own(environ: dict[str, str]) -> None:
-    with launching.asked(environ):
-        assert ray._private.parameter.RayParams().worker_path is None
-
-
-def test_without_rays_parameters_ray_runs_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_rays_parameters_ray_runs_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delattr(ray._private.parameter, "RayParams")
-    with launching.asked({worker.ADDRESSES: "/somewhere"}):
-        pass
+    with launching.started(tmp_path, [], TARGET) as zygote, zygote.asked():
+        assert not hasattr(ray._private.parameter, "RayParams")
 
 
 def test_somebody_may_want_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(worker.ADDRESSES, launching.OFF)
-    with launching.started(tmp_path, []):
+    with launching.started(tmp_path, []) as zygote, zygote.asked():
         assert os.environ[worker.ADDRESSES] == launching.OFF
+        assert ray._private.parameter.RayParams().worker_path is None
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_whose_name_is_too_long_for_a_socket_has_none(tmp_path: Path) -> None:
     folder = tmp_path / ("f" * 120)
     folder.mkdir()
-    with launching.started(folder, []), launching.asked():
+    with launching.started(folder, []) as zygote, zygote.asked():
         assert ray._private.parameter.RayParams().worker_path is None

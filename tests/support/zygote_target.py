@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import time
 
 import numpy as np
 from ray import UniqueID
@@ -12,7 +14,9 @@ from ray import UniqueID
 if "--abort" in sys.argv:
     os.abort()
 told = {
+    "pid": os.getpid(),
     "parent": os.getppid(),
+    "group": os.getpgid(0),
     "arguments": sys.argv[1:],
     "folder": os.getcwd(),
     "job": os.environ.get("RAY_JOB_ID"),
@@ -24,3 +28,7 @@ told = {
     "open": len(os.listdir("/proc/self/fd")),
 }
 print(json.dumps(told), flush=True)
+if "--stay" in sys.argv:
+    os.close(1)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(60)

@@ -22,7 +22,8 @@ from serve_app.cluster.deploying import cluster
 from serve_app.cluster.ending import end
 from serve_app.cluster.options import Options
 from serve_app.cluster.resources import cluster_address
-from serve_app.cluster.zygote import launching as zygote
+from serve_app.cluster.zygote import launching
+from serve_app.cluster.zygote.launching import Zygote
 from serve_app.config.grpc_options import with_grpc
 from serve_app.config.serve_yaml import ServeConfig
 from serve_app.front import environment, ports, soft_stop
@@ -56,11 +57,12 @@ def serve(make: Callable[[], ServeConfig], options: Options) -> int:
 
 def _serve(make: Callable[[], ServeConfig], options: Options, folder: Path) -> int:
     modules = IMPORTED if any(path.exists() for path in GPUS) else (TENSORFLOW, *IMPORTED)
-    with zygote.started(folder, modules) if options.address == "local" else contextlib.nullcontext():
-        return _serve_config(make, options)
+    is_own = options.address == "local"
+    with launching.started(folder, modules) if is_own else contextlib.nullcontext(launching.NONE) as zygote:
+        return _serve_config(make, options, zygote)
 
 
-def _serve_config(make: Callable[[], ServeConfig], options: Options) -> int:
+def _serve_config(make: Callable[[], ServeConfig], options: Options, zygote: Zygote) -> int:
     try:
         config = make()
         for name, problem in config.problems.items():
@@ -73,17 +75,17 @@ def _serve_config(make: Callable[[], ServeConfig], options: Options) -> int:
         if remark:
             say(remark)
         environment.leave_free({raw["http_options"]["port"], raw["grpc_options"]["port"]})
-        _run(raw, config, options)
+        _run(raw, config, options, zygote)
     except SoloError as error:
         typer.secho(f"solo serve: {error}", fg="red", err=True)
         return 1
     return 0
 
 
-def _run(raw: dict[str, Any], config: ServeConfig, options: Options) -> None:
+def _run(raw: dict[str, Any], config: ServeConfig, options: Options, zygote: Zygote) -> None:
     stop = Stop()
     stop.on()
-    with cluster(raw, config, options, say):
+    with cluster(raw, config, options, say, zygote):
         # Ray's core replaces the handlers with ones that print a stack and die (ray 2.60).
         stop.on()
         with progress.shown(sys.stdout, say) as show:

@@ -41,6 +41,9 @@ MOST_BYTES = 1 << 24
 YOUNG_S = 5.0
 """A fork that crashes younger than this has met what it cannot be without: forks are no good here."""
 MOST_CRASHES = 3
+LEAVE_S = 2.0
+"""How long forks may take to end by themselves when everything does."""
+POLL_S = 0.05
 STDIN = 0
 CRASHES = frozenset({signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL})
 
@@ -52,6 +55,8 @@ class Request:
     arguments: list[str]
     environment: Mapping[str, str]
     folder: str
+    group: int
+    """The process group that it is to be in: with a worker Ray (2.60) ends the group that it has started it in."""
     python: str
     streams: Sequence[int]
 
@@ -71,6 +76,18 @@ class Children:
                 code = os.waitstatus_to_exitcode(status)
                 is_young = time.monotonic() - self.born_s.pop(pid, 0.0) < YOUNG_S
                 self.crashes += is_young and (code > 0 or -code in CRASHES)
+
+    def end(self) -> None:
+        """Return when all forks have ended, by themselves or after `LEAVE_S`, and the other zygote with its own."""
+        ends_s = time.monotonic() + LEAVE_S
+        while self.born_s and time.monotonic() < ends_s:
+            self.reap()
+            time.sleep(POLL_S)
+        for pid in self.born_s:
+            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.wait()
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -170,8 +187,8 @@ def _serve(what: str, listening: socket.socket, before: Mapping[str, str]) -> Re
         if ended.fileno() in ready:
             ended.recv(4096)
             children.reap()
-        if STDIN in ready and not os.read(STDIN, 1):
-            os._exit(0)
+        if STDIN in ready:
+            break
         if listening.fileno() in ready:
             connection, _ = listening.accept()
             with connection, _asked(connection) as request:
@@ -181,6 +198,8 @@ def _serve(what: str, listening: socket.socket, before: Mapping[str, str]) -> Re
                 if pid:
                     children.born_s[pid] = time.monotonic()
                     continue
+                with contextlib.suppress(OSError):
+                    os.setpgid(0, request.group)
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 for one in (listening, ended, wakeup):
@@ -189,9 +208,9 @@ def _serve(what: str, listening: socket.socket, before: Mapping[str, str]) -> Re
                 for number, stream in enumerate(request.streams):
                     os.dup2(stream, number)
                 return request
-    _note("no more forks")
     listening.close()
-    os.read(STDIN, 1)
+    os.read(STDIN, 1)  # it ends with whoever started this one
+    children.end()
     os._exit(0)
 
 
@@ -219,7 +238,9 @@ def _read(connection: socket.socket, streams: list[int]) -> Request | None:
             parts.append(part)
             missing -= len(part)
         asked: dict[str, Any] = json.loads(b"".join(parts))
-        return Request(asked["arguments"], asked["environment"], asked["folder"], asked["python"], streams)
+        return Request(
+            asked["arguments"], asked["environment"], asked["folder"], asked["group"], asked["python"], streams
+        )
     except (OSError, ValueError, LookupError, TypeError) as error:
         _note(f"not understood: {error}")
         return None

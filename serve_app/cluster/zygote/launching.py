@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from serve_app.cluster import auth_token
@@ -21,23 +21,57 @@ NAMES = ("ray", "whole")
 LOG = "zygote.log"
 
 
-@contextlib.contextmanager
-def started(folder: Path, modules: Sequence[str], target: str = worker.RAYS_WORKER) -> Iterator[None]:
-    """Have workers of the Ray that is started in the block forked from a process that has imported `modules`.
+class Zygote:
+    """A zygote, or none: then workers import for themselves."""
 
-    `folder` is private to this process, `target` the module that a fork runs. Where a zygote cannot be started,
-    workers import for themselves.
+    def __init__(self, process: subprocess.Popen[bytes] | None) -> None:
+        self._process = process
+
+    @contextlib.contextmanager
+    def asked(self) -> Iterator[None]:
+        """Have the Ray that is started in the block ask for its workers.
+
+        By Ray's own parameter for what it runs as a worker, which `ray.init` does not pass on.
+        """
+        from ray._private import parameter
+
+        theirs = getattr(parameter, "RayParams", None)
+        if self._process is None or theirs is None:
+            yield
+            return
+        parameter.RayParams = functools.partial(theirs, worker_path=worker.__file__)
+        try:
+            yield
+        finally:
+            parameter.RayParams = theirs
+
+    def close(self) -> None:
+        """Have no more workers forked, and those end that there are."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+
+
+NONE = Zygote(None)
+
+
+@contextlib.contextmanager
+def started(folder: Path, modules: Sequence[str], target: str = worker.RAYS_WORKER) -> Iterator[Zygote]:
+    """Yield a zygote that imports `modules`; its forks run the module `target`.
+
+    `folder` is private to this process. It is `NONE` where there can be none, or somebody wants none.
     """
     process = None
     if sys.platform == "linux" and os.environ.get(worker.ADDRESSES) != OFF:
         with contextlib.suppress(OSError):
             process = _start(folder, modules, target)
+    zygote = NONE if process is None else Zygote(process)
     try:
-        yield
+        yield zygote
     finally:
         if process is not None:
             os.environ.pop(worker.ADDRESSES, None)
-            process.communicate()
+            zygote.close()
+            process.wait()
 
 
 def _start(folder: Path, modules: Sequence[str], target: str) -> subprocess.Popen[bytes]:
@@ -55,22 +89,3 @@ def _start(folder: Path, modules: Sequence[str], target: str) -> subprocess.Pope
         os.environ[worker.ADDRESSES] = os.pathsep.join(addresses[::-1])
         command = [sys.executable, forking.__file__, *map(str, numbers), json.dumps(sys.path), target, *modules]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=numbers)
-
-
-@contextlib.contextmanager
-def asked(environ: Mapping[str, str] = os.environ) -> Iterator[None]:
-    """Have the Ray that is started in the block ask the zygote for its workers, where there is one.
-
-    By Ray's own parameter for what it runs as a worker, which `ray.init` does not pass on.
-    """
-    from ray._private import parameter
-
-    theirs = getattr(parameter, "RayParams", None)
-    if theirs is None or environ.get(worker.ADDRESSES, OFF) == OFF:
-        yield
-        return
-    parameter.RayParams = functools.partial(theirs, worker_path=worker.__file__)
-    try:
-        yield
-    finally:
-        parameter.RayParams = theirs

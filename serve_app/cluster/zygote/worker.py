@@ -1,7 +1,7 @@
 """What Ray runs as a worker: it asks the zygote for a fork and ends, or is Ray's own worker where it gets none.
 
-Run by its path, with the standard library alone, so that it asks within 30 ms. A request is a JSON object with the
-process's arguments, environment and folder, and beside it the descriptors of its three standard streams.
+Run by its path, with the standard library alone, so that it asks within 30 ms. A request is a JSON object that says what
+the process is like, and beside it are the descriptors of its three standard streams.
 """
 
 from __future__ import annotations
@@ -48,7 +48,13 @@ def _addresses() -> list[str]:
 
 def is_forked(addresses: Iterable[str]) -> bool:
     """Return whether one of the zygotes at `addresses` has begun a fork for this process."""
-    asked = {"arguments": sys.argv, "environment": dict(os.environ), "folder": os.getcwd(), "python": sys.executable}
+    asked = {
+        "arguments": sys.argv,
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+        "group": os.getpgrp(),
+        "python": sys.executable,
+    }
     request = json.dumps(asked).encode()
     for address in addresses:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
