@@ -1,9 +1,10 @@
-"""Seconds from `solo serve` to the first answer, with and without the plan cache, and where they go.
+"""Seconds from `solo serve` to the first answer, with and without the plan cache and the zygote, and where they go.
 
     python -m bench.startup [--config serve_config.yaml] [--rounds 3]
 
-Each round starts the server with an empty plan cache, then again with what that start left there. The parts are read
-from the times of Ray's processes and of the lines in Serve's own logs. Writes `bench/results/startup.json`.
+Each round starts the server with an empty plan cache, then again with what that start left there; and both again with
+every worker importing for itself. The parts are read from the times of Ray's processes and of the lines in Serve's own
+logs. Writes `bench/results/startup.json`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ START_S = 300.0
 POLL_S = 0.02
 STAMP = re.compile(r"^\w+ (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) ")
 PLANNED = re.compile(r"\((?:planned|kept plan, not timed again) in ([\d.]+) s\)")
+CASES = ("without plan cache", "with plan cache")
+ZYGOTE = "KERAS_SOLO_ZYGOTE"
+WITHOUT = ", no zygote"
 PARTS = {
     "python": "`solo` starts, imports Ray, checks the config",
     "ray": "Ray's processes, until Serve's controller runs",
@@ -56,12 +60,13 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the result.")] = RESULTS,
 ) -> None:
     """Measure and write the result."""
-    found: dict[str, list[dict[str, float]]] = {"without plan cache": [], "with plan cache": []}
+    found: dict[str, list[dict[str, float]]] = {case + zygote: [] for zygote in ("", WITHOUT) for case in CASES}
     for number in range(rounds):
-        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            for case, times in found.items():
-                times.append(start(config, Path(folder)))
-                print(f"round {number + 1}/{rounds}, {case}: {times[-1]}", flush=True)
+        for zygote in ("", WITHOUT):
+            with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+                for case in (each + zygote for each in CASES):
+                    found[case].append(start(config, Path(folder), with_zygote=not zygote))
+                    print(f"round {number + 1}/{rounds}, {case}: {found[case][-1]}", flush=True)
     medians = {
         case: {part: round(statistics.median(each[part] for each in times), 2) for part in times[0]}
         for case, times in found.items()
@@ -69,11 +74,12 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     told = {"machine": machine.describe(), "config": str(config), "rounds": rounds, "parts": PARTS}
     (out / "startup.json").write_text(json.dumps({**told, "seconds": medians}, indent=1) + "\n")
+    print(" " * 12 + "".join(f"{case:>32}" for case in medians))
     for part in (*PARTS, "total"):
-        print(f"{part:12}" + "".join(f"{medians[case].get(part, 0):10.2f} s" for case in medians), PARTS.get(part, ""))
+        print(f"{part:12}" + "".join(f"{medians[case].get(part, 0):30.2f} s" for case in medians), PARTS.get(part, ""))
 
 
-def start(config: Path, folder: Path) -> dict[str, float]:
+def start(config: Path, folder: Path, *, with_zygote: bool) -> dict[str, float]:
     """Return the seconds of each part of one start; plans are kept in `folder`."""
     raw = yaml.safe_load(config.read_text())
     args = next(app["args"] for app in raw["applications"] if app["import_path"] == "serve_app:model_app")
@@ -81,7 +87,9 @@ def start(config: Path, folder: Path) -> dict[str, float]:
     copy, port = folder / "serve_config.yaml", free_port()
     copy.write_text(yaml.safe_dump(raw))
     command = [str(SOLO), "serve", str(copy), "--port", str(port), "--no-dashboard"]
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("RAY_") and name != ZYGOTE}
+    if not with_zygote:
+        environ[ZYGOTE] = "0"
     # Without its bytecode Python would compile every module at every start.
     environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with (folder / "log").open("wb") as log:

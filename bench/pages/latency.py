@@ -81,10 +81,15 @@ def request_path(results: Results) -> str:
 def startup(results: Results) -> str:
     """The parts of a start."""
     told = results("startup")
-    cold, warm = told["seconds"]["without plan cache"], told["seconds"]["with plan cache"]
-    parts = {**told["parts"], "total": ""}
-    rows = [(part, f"{cold[part]:.1f} s", f"{warm[part]:.1f} s", what) for part, what in parts.items()]
-    head = ("part", "no plan cache", "with it", "what it is")
+    cases = [
+        told["seconds"][case + zygote]
+        for zygote in ("", ", no zygote")
+        for case in ("without plan cache", "with plan cache")
+    ]
+    parts = {**told["parts"], "total": "of that without a zygote: {:.2f} and {:.2f}"}
+    ratios = [with_one["total"] / without["total"] for with_one, without in zip(cases[:2], cases[2:], strict=True)]
+    rows = [(part, *(f"{case[part]:.1f} s" for case in cases), what.format(*ratios)) for part, what in parts.items()]
+    head = ("part", "no plan cache", "with it", "no plan cache, no zygote", "with it, no zygote", "what it is")
     return f"{measured(told['machine'])} Medians of {told['rounds']} starts:\n\n{table(head, rows)}"
 
 

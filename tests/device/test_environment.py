@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,3 +29,27 @@ def test_what_no_replica_uses_is_not_imported_and_to_be_had_afterwards(before: s
     code = CODE.format(before=before)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
     assert json.loads(done.stdout) == {"imported": ["tensorflow", "keras", *more], "rows": 1, "same": True}
+
+
+PRELOADED = """
+import json, os, sys
+import deployments.device.preloaded
+from deployments.candidates._context import has_run
+from deployments.device import environment
+imported = [name for name in ("tensorflow", "keras", *environment.UNUSED) if sys.modules.get(name)]
+print(json.dumps({"imported": imported, "backend": sys.modules["keras"].backend.backend(), "has_run": has_run()}))
+"""
+
+
+def test_what_replicas_are_forked_from_has_imported_it_likewise_and_run_nothing(tmp_path: Path) -> None:
+    (tmp_path / "keras.json").write_text(json.dumps({"backend": "numpy"}))
+    environ = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    done = subprocess.run(
+        [sys.executable, "-c", PRELOADED],
+        env={**environ, "KERAS_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    assert json.loads(done.stdout) == {"imported": ["tensorflow", "keras"], "backend": "tensorflow", "has_run": False}

@@ -32,8 +32,8 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 IMPORTED = ("serve_app.ingress", "serve_app.gateway", "serve_app.builders", "deployments.planning.from_source")
 """What replicas import."""
-TENSORFLOW = "tensorflow"
-"""What models' replicas import for two seconds more."""
+TENSORFLOW = "deployments.device.preloaded"
+"""What models' replicas import beside."""
 GPUS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 """One of these is there where a GPU may be used (Linux, WSL): whether CUDA minds the fork has not been tried."""
 

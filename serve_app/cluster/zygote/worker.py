@@ -1,7 +1,7 @@
 """What Ray runs as a worker: it asks the zygote for a fork and ends, or is Ray's own worker where it gets none.
 
-Run by its path, with the standard library alone, so that it asks within 30 ms. A request is a JSON object that says what
-the process is like, and beside it are the descriptors of its three standard streams.
+Run by its path, with the standard library alone, so that it asks within 30 ms. A request is a JSON object that tells
+what the process is like, and beside it are the descriptors of its three standard streams.
 """
 
 from __future__ import annotations
