@@ -1,4 +1,4 @@
-"""TensorFlow, imported as a replica imports it: for a process that replicas are forked from, which asks by this name."""
+"""TensorFlow, imported as a replica imports it: named by the process that replicas are forked from."""
 
 from deployments.device import environment
 

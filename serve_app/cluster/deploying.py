@@ -87,9 +87,6 @@ def _start_serve(schema: Any) -> None:
             proxy_location=schema.proxy_location,
             grpc_options=gRPCOptions(**schema.grpc_options.model_dump()),
             controller_options=schema.controller_options,
-            # `serve run` leaves it to the applications' replicas; a request that comes by a proxy, as the first may while
-            # HAProxy learns of a replica, would lose its trace there.
-            global_tracing_config=schema.tracing_config,
         )
         while not started.done() and not controller.is_there():
             time.sleep(LOOK_S)

@@ -17,6 +17,8 @@ from serve_app.config.tokens import BY_SERVER, TokenSource
 
 INLINE_VALUES = 32
 """Up to this many values a curl line can carry the input itself."""
+BY_PROXY = "from-zero"
+"""What HAProxy adds to `Server-Timing` of such an answer (`serve_app/front/haproxy.py`)."""
 LOOKS, LOOK_S = 10, 0.1
 """HAProxy that is just handing over may be listening under no process for a moment."""
 
@@ -51,13 +53,16 @@ def base_url(http: Mapping[str, Any]) -> str:
     return f"http://{host}:{http['port']}"
 
 
-def answers(url: str) -> bool:
-    """Return whether `url` answers 200."""
+def answers(url: str, *, straight: bool) -> bool:
+    """Return whether `url` answers 200; if `straight`, from the replica, not by way of Serve's fallback proxy.
+
+    That one steps in while HAProxy does not know the replica yet, takes ten times as long, and loses a request's trace.
+    """
     try:
-        _get(url)
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return not (straight and BY_PROXY in answer.headers.get("server-timing", ""))
     except (OSError, ValueError):
         return False
-    return True
 
 
 def model_lines(url: str, source: TokenSource = BY_SERVER) -> list[str]:

@@ -20,6 +20,9 @@ from serve_app.config.serve_yaml import ServeConfig
 POLL_S = 0.25
 ANSWER_S = 30.0
 """How long the front door may take to learn of a replica that runs."""
+STRAIGHT_S = 5.0
+"""How long to wait for an answer that does not come by way of Serve's fallback proxy."""
+LOOK_S = 0.1
 
 
 def wait_until_running(config: ServeConfig, stop: Stop, show: Show, *, strict: bool) -> set[str]:
@@ -60,12 +63,13 @@ def wait_until_answering(config: ServeConfig, http: Mapping[str, Any], stop: Sto
     """Wait for the front door: it learns of a running replica a moment later than Serve's controller."""
     from serve_app.cli.serve import announcement
 
-    ends_s = time.monotonic() + ANSWER_S
+    begun_s = time.monotonic()
     base = announcement.base_url(http)
     waiting = [f"{base}{path}/ready" for path in (*config.paths, *config.pipeline_paths)]
-    while waiting and not stop.wait(POLL_S):
-        waiting = [url for url in waiting if not announcement.answers(url)]
-        if time.monotonic() > ends_s:
+    while waiting and not stop.wait(LOOK_S):
+        passed_s = time.monotonic() - begun_s
+        waiting = [url for url in waiting if not announcement.answers(url, straight=passed_s < STRAIGHT_S)]
+        if waiting and passed_s > ANSWER_S:
             raise LoadError(f"{waiting[0]} does not answer, although its replica runs; see `solo doctor`")
 
 
