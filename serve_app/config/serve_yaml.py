@@ -77,6 +77,12 @@ class ServeConfig:
         return [*self.pairs, *((app, pipeline) for app, pipeline in self._pipeline_pairs if pipeline.models)]
 
     @property
+    def gateway_paths(self) -> list[str]:
+        """The gateway's path, where there is one; empty for the root."""
+        apps = [app for app in self.raw["applications"] if app.get("import_path") == GATEWAY_APP]
+        return [str(app.get("route_prefix", "/")).rstrip("/") for app in apps]
+
+    @property
     def paths(self) -> list[str]:
         """Each model's path: its own, or its version's where that is its application's prefix."""
         return [paths.path_of(model.name, model.version, app.get("route_prefix", "/")) for app, model in self.pairs]

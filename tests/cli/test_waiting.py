@@ -13,8 +13,9 @@ import pytest
 from deployments.errors import LoadError
 from serve_app.cli.serve import waiting
 from serve_app.cli.stopping import Stop
+from serve_app.config.serve_yaml import ServeConfig
 
-CONFIG: Any = SimpleNamespace(paths=["/v2/models/digits"], pipeline_paths=[])
+CONFIG: Any = SimpleNamespace(paths=["/v2/models/digits"], pipeline_paths=[], gateway_paths=[])
 
 
 class Door(BaseHTTPRequestHandler):

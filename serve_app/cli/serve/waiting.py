@@ -66,6 +66,7 @@ def wait_until_answering(config: ServeConfig, http: Mapping[str, Any], stop: Sto
     begun_s = time.monotonic()
     base = announcement.base_url(http)
     waiting = [f"{base}{path}/ready" for path in (*config.paths, *config.pipeline_paths)]
+    waiting += [f"{base}{path}/v2/health/live" for path in config.gateway_paths]
     while waiting and not stop.wait(LOOK_S):
         passed_s = time.monotonic() - begun_s
         waiting = [url for url in waiting if not announcement.answers(url, straight=passed_s < STRAIGHT_S)]
