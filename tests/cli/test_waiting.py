@@ -53,6 +53,13 @@ def test_the_first_answer_of_the_replica_itself_is_waited_for(door: ThreadingHTT
     assert wait(door, *told) == [(404, "")]
 
 
+def test_a_gateway_without_models_is_waited_for(door: ThreadingHTTPServer) -> None:
+    door.told = left = [(503, ""), (200, "from-zero;dur=12"), (200, ""), (404, "")]  # type: ignore[attr-defined]
+    config = ServeConfig({"applications": [{"import_path": "serve_app:gateway_app", "route_prefix": "/"}]}, ())
+    waiting.wait_until_answering(config, {"host": "127.0.0.1", "port": door.server_port}, Stop())
+    assert left == [(404, "")]
+
+
 def test_where_all_answers_come_by_the_proxy_they_do(
     door: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
