@@ -61,7 +61,8 @@ is there but reads nothing of a large body for so long is taken for silent, too:
 PROBES_S = 1
 TCP_HAS_LIMITS = sys.platform == "linux"
 # %Tr: milliseconds until the server's answer began, https://docs.haproxy.org/2.8/configuration.html#8.4
-FROM_ZERO = "    http-response add-header server-timing from-zero;dur=%Tr if { srv_name -m sub -i fallback }\n"
+BY_PROXY = "from-zero"
+FROM_ZERO = f"    http-response add-header server-timing {BY_PROXY};dur=%Tr if {{ srv_name -m sub -i fallback }}\n"
 """Where no replica ran, Serve's fallback proxy held the request until one did: says how long."""
 ARRIVAL = "    http-request set-header x-request-start %[date(0,us)]\n"
 """A deadline counts from here, not from when the replica has read the request."""

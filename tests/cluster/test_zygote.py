@@ -132,7 +132,14 @@ def test_who_runs_another_python_gets_none(zygote: Zygote, tmp_path: Path) -> No
 
 
 def test_who_says_nothing_keeps_nobody_waiting(zygote: Zygote) -> None:
-    for said in (b"", b"\x09\0\0\0\0\0\0\0{", (4).to_bytes(8, "little") + b"null", b"\xff" * 8 + b"[]"):
+    odd = b'{"arguments": [], "environment": [1], "folder": "/", "group": 0, "python": ""}'
+    for said in (
+        len(odd).to_bytes(8, "little") + odd,
+        b"",
+        b"\x09\0\0\0\0\0\0\0{",
+        (4).to_bytes(8, "little") + b"null",
+        b"\xff" * 8 + b"[]",
+    ):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(zygote.addresses[0])
             connection.sendall(said)

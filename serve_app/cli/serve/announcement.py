@@ -14,11 +14,10 @@ import psutil
 
 from serve_app.config.pipeline_args import PipelineArgs
 from serve_app.config.tokens import BY_SERVER, TokenSource
+from serve_app.front.haproxy import BY_PROXY
 
 INLINE_VALUES = 32
 """Up to this many values a curl line can carry the input itself."""
-BY_PROXY = "from-zero"
-"""What HAProxy adds to `Server-Timing` of such an answer (`serve_app/front/haproxy.py`)."""
 LOOKS, LOOK_S = 10, 0.1
 """HAProxy that is just handing over may be listening under no process for a moment."""
 

@@ -21,6 +21,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from serve_app.cluster.zygote import worker
+
 RAY = (
     *("ray.actor", "ray._private.node", "ray._private.async_compat", "ray._private.runtime_env.setup_hook"),
     *("ray.serve._private.controller", "ray.serve._private.replica", "ray.serve._private.haproxy"),
@@ -31,7 +33,7 @@ FREE = frozenset(
         *("RAY_JOB_ID", "RAY_RAYLET_PID", "RAY_LD_PRELOAD_ON_WORKERS", "SPT_NOENV"),  # Ray's, of each worker
         *("RAY_CLIENT_MODE", "PYTHONBREAKPOINT"),  # set by importing and starting Ray
         *("LINES", "COLUMNS"),  # set by importing readline
-        "__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR",  # what a worker calls first
+        worker.HOOK,  # what a worker calls first
     }
 )
 """What workers may have otherwise. Any other difference is a setting that was read here, at import, and differs."""
@@ -93,15 +95,14 @@ class Children:
 def main(arguments: Sequence[str]) -> None:
     """Be the zygote.
 
-    `arguments` are the two sockets' descriptors, the path to import by (JSON), what a fork runs, and what to import.
+    `arguments` are the two sockets' descriptors, what a fork runs, and what to import.
     """
     rays, wholes = (socket.socket(fileno=int(number)) for number in arguments[:2])
-    sys.path[:] = json.loads(arguments[2])
-    target, modules = arguments[3], arguments[4:]
+    target, modules = arguments[2], arguments[3:]
     before = dict(os.environ)
     # Ray's core reads these as it is loaded, and a worker cannot be without. One without a job takes part in any that
     # it is given; one ends when that process does which it takes for the raylet: here, the one that ends the cluster.
-    os.environ["RAY_JOB_ID"] = "f" * 8
+    os.environ["RAY_JOB_ID"] = worker.NO_JOB
     os.environ["RAY_RAYLET_PID"] = str(os.getppid())
     _load(RAY)
     if os.fork():
@@ -238,9 +239,8 @@ def _read(connection: socket.socket, streams: list[int]) -> Request | None:
             parts.append(part)
             missing -= len(part)
         asked: dict[str, Any] = json.loads(b"".join(parts))
-        return Request(
-            asked["arguments"], asked["environment"], asked["folder"], asked["group"], asked["python"], streams
-        )
+        environment = dict(asked["environment"])
+        return Request(asked["arguments"], environment, asked["folder"], asked["group"], asked["python"], streams)
     except (OSError, ValueError, LookupError, TypeError) as error:
         _note(f"not understood: {error}")
         return None
@@ -258,14 +258,8 @@ def _is_alike(request: Request, before: Mapping[str, str]) -> bool:
 
 def _become(request: Request, target: str) -> None:
     """Be the worker, to its end."""
-    from serve_app.cluster.zygote import worker
-
     os.environ.update({name: request.environment[name] for name in FREE & {*request.environment} - {"RAY_JOB_ID"}})
     os.chdir(request.folder)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()  # or all forks would draw the same numbers
     worker.run(target, request.arguments)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

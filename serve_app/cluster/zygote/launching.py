@@ -13,12 +13,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from serve_app.cluster import auth_token
-from serve_app.cluster.zygote import forking, worker
+from serve_app.cluster.zygote import worker
 
 OFF = "0"
 """What `KERAS_SOLO_ZYGOTE` says where somebody wants every worker to import for itself."""
 NAMES = ("ray", "whole")
 LOG = "zygote.log"
+CODE = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from serve_app.cluster.zygote import forking
+forking.main(sys.argv[2:])
+"""
+"""With this process's path to import by, whatever way it was started."""
 
 
 class Zygote:
@@ -87,5 +94,5 @@ def _start(folder: Path, modules: Sequence[str], target: str) -> subprocess.Pope
         numbers = [one.fileno() for one in listening]
         log = stack.enter_context((folder / LOG).open("wb"))
         os.environ[worker.ADDRESSES] = os.pathsep.join(addresses[::-1])
-        command = [sys.executable, forking.__file__, *map(str, numbers), json.dumps(sys.path), target, *modules]
+        command = [sys.executable, "-c", CODE, json.dumps(sys.path), *map(str, numbers), target, *modules]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=numbers)
