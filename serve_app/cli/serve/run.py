@@ -30,10 +30,10 @@ from serve_app.front import environment, ports, soft_stop
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
-IMPORTED = ("serve_app.ingress", "serve_app.gateway", "serve_app.builders", "deployments.planning.from_source")
+IMPORTED = ("serve_app.ingress", "serve_app.gateway", "serve_app.builders")
 """What replicas import."""
-TENSORFLOW = "deployments.device.preloaded"
-"""What models' replicas import beside."""
+WITH_TENSORFLOW = ("deployments.device.preloaded", "deployments.planning.from_source")
+"""What models' replicas import beside, in this order."""
 GPUS = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 """One of these is there where a GPU may be used (Linux, WSL): whether CUDA minds the fork has not been tried."""
 
@@ -56,7 +56,7 @@ def serve(make: Callable[[], ServeConfig], options: Options) -> int:
 
 
 def _serve(make: Callable[[], ServeConfig], options: Options, folder: Path) -> int:
-    modules = IMPORTED if any(path.exists() for path in GPUS) else (TENSORFLOW, *IMPORTED)
+    modules = IMPORTED if any(path.exists() for path in GPUS) else (*WITH_TENSORFLOW, *IMPORTED)
     is_own = options.address == "local"
     with launching.started(folder, modules) if is_own else contextlib.nullcontext(launching.NONE) as zygote:
         return _serve_config(make, options, zygote)
