@@ -1,6 +1,6 @@
 """A 602 KB tensor by a region of memory that client and server share, beside the same tensor in the request's body.
 
-    python -m bench.shared_memory [--rounds 5]
+    python -m bench.shared_memory [--rounds 15]
 
 `tritonclient` asks a model whose arithmetic is nearly nothing, over HTTP and gRPC. Ways take turns, in random order:
 read the ratios. `copied` counts what it takes the client to put the tensor into the region, `in place` leaves it there.
@@ -40,7 +40,7 @@ def model() -> Any:
 
 
 def main(
-    rounds: Annotated[int, typer.Option(help="Of each measurement; medians are told.")] = 5,
+    rounds: Annotated[int, typer.Option(help="Of each measurement; medians are told.")] = 15,
     calls: Annotated[int, typer.Option(help="Of each way and round.")] = 200,
     out: Annotated[Path, typer.Option(help="Folder of the result.")] = RESULTS,
 ) -> None:

@@ -66,7 +66,7 @@ class Zygote:
 @contextlib.contextmanager
 def started(*modules: str) -> Iterator[Zygote]:
     with tempfile.TemporaryDirectory() as folder, launching.started(Path(folder), modules, TARGET):
-        yield Zygote(Path(folder), dict(os.environ))
+        yield Zygote(Path(folder), {"RAY_AUTH_MODE": "token", **os.environ})
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +197,7 @@ sys.path[0] = {str(ROOT)!r}
 from pathlib import Path
 from serve_app.cluster.zygote import launching
 with launching.started(Path(sys.argv[1]), [], {TARGET!r}):
-    print(json.dumps(dict(os.environ)), flush=True)
+    print(json.dumps({{"RAY_AUTH_MODE": "token", **os.environ}}), flush=True)
     time.sleep(60)
 """
     with tempfile.TemporaryDirectory() as folder:

@@ -83,8 +83,6 @@ def started(folder: Path, modules: Sequence[str], target: str = worker.RAYS_WORK
 
 def _start(folder: Path, modules: Sequence[str], target: str) -> subprocess.Popen[bytes]:
     addresses = [str(folder / f"zygote-{name}") for name in NAMES]
-    # What `ray.init` sets, unless somebody has: the imports must see the environment that workers will have.
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
     auth_token.keep_private()
     with contextlib.ExitStack() as stack:
         listening = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in addresses]
@@ -95,4 +93,8 @@ def _start(folder: Path, modules: Sequence[str], target: str) -> subprocess.Pope
         log = stack.enter_context((folder / LOG).open("wb"))
         os.environ[worker.ADDRESSES] = os.pathsep.join(addresses[::-1])
         command = [sys.executable, "-c", CODE, json.dumps(sys.path), *map(str, numbers), target, *modules]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=numbers)
+        # As `ray.init` sets it unless somebody has: the imports must see the environment that workers will have.
+        environment = {"RAY_AUTH_MODE": "token", **os.environ}
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=numbers
+        )
