@@ -8,6 +8,7 @@ from typing import Any
 from bench import report
 from bench.pages.gpu import best
 from bench.pages.results import Results, cores, measured, number, table, wrapped
+from bench.startup import CASES, WITHOUT
 
 
 def summary(results: Results) -> str:
@@ -81,11 +82,7 @@ def request_path(results: Results) -> str:
 def startup(results: Results) -> str:
     """The parts of a start."""
     told = results("startup")
-    cases = [
-        told["seconds"][case + zygote]
-        for zygote in ("", ", no zygote")
-        for case in ("without plan cache", "with plan cache")
-    ]
+    cases = [told["seconds"][case + zygote] for zygote in ("", WITHOUT) for case in CASES]
     parts = {**told["parts"], "total": "of that without a zygote: {:.2f} and {:.2f}"}
     ratios = [with_one["total"] / without["total"] for with_one, without in zip(cases[:2], cases[2:], strict=True)]
     rows = [(part, *(f"{case[part]:.1f} s" for case in cases), what.format(*ratios)) for part, what in parts.items()]

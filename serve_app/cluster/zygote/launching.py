@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from serve_app.cluster import auth_token
 from serve_app.cluster.zygote import worker
 
 OFF = "0"
@@ -83,7 +82,6 @@ def started(folder: Path, modules: Sequence[str], target: str = worker.RAYS_WORK
 
 def _start(folder: Path, modules: Sequence[str], target: str) -> subprocess.Popen[bytes]:
     addresses = [str(folder / f"zygote-{name}") for name in NAMES]
-    auth_token.keep_private()
     with contextlib.ExitStack() as stack:
         listening = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in addresses]
         for one, address in zip(listening, addresses, strict=True):
